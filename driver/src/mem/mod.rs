@@ -1,0 +1,3 @@
+//! Memory: addresses, pseudo-physical RAM, paging, and the accesses instructions make.
+
+pub mod addr;

@@ -1,0 +1,1 @@
+//! Recording and going back, for colinux-trace.

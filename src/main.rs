@@ -1,0 +1,2 @@
+//! Records a Linux kernel and replays it.
+fn main() {}

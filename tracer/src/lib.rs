@@ -1,0 +1,1 @@
+//! The trace buffer and the recording file of colinux-trace.
