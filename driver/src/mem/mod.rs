@@ -1,3 +1,7 @@
 //! Memory: addresses, pseudo-physical RAM, paging, and the accesses instructions make.
 
+pub mod access;
 pub mod addr;
+pub mod paging;
+pub mod ppram;
+pub mod tlb;

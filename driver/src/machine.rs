@@ -1,0 +1,494 @@
+//! The whole virtual computer: one vCPU, PPRAM, the board; run until something stops it.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::boot::BootImage;
+use crate::core::Core;
+use crate::cpu::deliver::{Source, TripleFault};
+use crate::cpu::fault::{Fault, Trap, TrapCause, vector};
+use crate::cpu::flags;
+use crate::cpu::segment::flat;
+use crate::cpu::state::{self, REG_BLOCK, TableRegister, seg};
+use crate::dev::bus::{Board, BoardConfig};
+use crate::layout;
+use crate::mem::addr::PAGE_SIZE;
+use crate::mem::ppram::{Ppram, Toucher};
+use crate::observer::{Observation, Wanted};
+use crate::passage::{Exit, Shutdown};
+use crate::snapshot::MachineState;
+use crate::tick::{Clock, Tick, VirtualTime};
+use crate::x86::block::{Block, BlockCache};
+use crate::x86::decode::{INSN_BYTES_MAX, describe};
+
+/// What a machine is built from, besides the boot image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// Size of PPRAM in bytes.
+    pub memory_bytes: u64,
+    /// What the real-time clock shows at power-on, in seconds since 1970.
+    pub rtc_epoch_s: u64,
+    /// Nanoseconds of virtual time per tick.
+    pub ns_per_tick: u32,
+    /// Ticks after which the host gets its turn.
+    pub quantum_ticks: u64,
+}
+
+/// Why [`Machine::run`] returned. The machine can be run on after all but the last two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The tick asked for has been reached.
+    Limit,
+    /// A host quantum ended: the moment for input.
+    Quantum,
+    /// The vCPU is halted. [`Machine::warp_to`] jumps to the next deadline, if there is one;
+    /// console input may also end it.
+    Idle(Option<VirtualTime>),
+    /// Nothing about the guest: the caller may want to look at signals, or drain observations.
+    Pause,
+    /// The guest ended the run.
+    Terminated(Shutdown),
+    /// The guest asked for something the machine does not implement.
+    Unsupported(Box<Unsupported>),
+}
+
+/// What the machine does not implement, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// What it is.
+    pub what: String,
+    /// The instruction's bytes, as far as they can be read.
+    pub bytes: Vec<u8>,
+    /// The instruction as text.
+    pub text: String,
+    /// Its address.
+    pub rip: u64,
+    /// When.
+    pub tick: Tick,
+}
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes: Vec<String> = self.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        write!(
+            f,
+            "{}: `{}` (bytes {}) at rip {:#x}, tick {}",
+            self.what,
+            self.text,
+            bytes.join(" "),
+            self.rip,
+            self.tick
+        )
+    }
+}
+
+/// Observations after which `run` pauses, so that its caller drains them.
+const OBSERVATIONS_MAX: usize = 4096;
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    core: Core,
+    blocks: BlockCache,
+    quantum_ticks: u64,
+    next_quantum: Tick,
+    ended: Option<Shutdown>,
+}
+
+impl Machine {
+    /// A machine with its boot image loaded, about to enter the kernel.
+    pub fn new(config: &MachineConfig, image: &BootImage) -> Self {
+        let ram = Ppram::new(config.memory_bytes);
+        let board = Board::new(&BoardConfig { rtc_epoch_s: config.rtc_epoch_s });
+        let clock = Clock { ns_per_tick: config.ns_per_tick.max(1), warp_ns: 0 };
+        let blocks = BlockCache::new(ram.page_count());
+        let mut core = Core::new(ram, board, clock);
+        for (gpa, bytes) in &image.segments {
+            let mut at = gpa.0;
+            for piece in bytes.chunks(PAGE_SIZE as usize) {
+                let mut piece = piece;
+                // The first piece may begin inside a page.
+                while !piece.is_empty() {
+                    let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+                    let (now, later) = piece.split_at(room.min(piece.len()));
+                    if let Some(offset) = core.ram.offset(crate::mem::addr::Gpa(at)) {
+                        core.store_ram(offset, now, Toucher::Loader);
+                    }
+                    at += now.len() as u64;
+                    piece = later;
+                }
+            }
+        }
+        let cpu = &mut core.cpu;
+        cpu.rip = image.entry;
+        cpu.regs[6] = image.rsi;
+        cpu.regs[4] = image.rsp;
+        cpu.cr0 = state::CR0_PE | state::CR0_PG | state::CR0_WP | state::CR0_ET;
+        cpu.cr3 = image.cr3;
+        cpu.cr4 = state::CR4_PAE;
+        cpu.efer = state::EFER_LME | state::EFER_LMA;
+        cpu.segs[seg::CS] = flat::code64(layout::BOOT_CS, 0);
+        for which in [seg::DS, seg::ES, seg::SS] {
+            cpu.segs[which] = flat::data(layout::BOOT_DS, 0);
+        }
+        cpu.gdtr = TableRegister { base: image.gdt_base, limit: image.gdt_limit };
+        cpu.idtr = TableRegister { base: layout::BOOT_IDT.0, limit: 0 };
+        let quantum_ticks = config.quantum_ticks.max(1);
+        Machine { core, blocks, quantum_ticks, next_quantum: Tick(quantum_ticks), ended: None }
+    }
+
+    /// Which observations to collect from now on.
+    pub fn want(&mut self, wanted: Wanted) {
+        self.core.observations.wanted = wanted;
+    }
+
+    /// The position in execution.
+    pub fn tick(&self) -> Tick {
+        self.core.tick
+    }
+
+    /// Virtual time.
+    pub fn time(&self) -> VirtualTime {
+        self.core.clock.time_at(self.core.tick)
+    }
+
+    /// The vCPU and all it touches.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The vCPU, for a debugger that reads memory.
+    pub fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// Blocks decoded so far.
+    pub fn blocks_decoded(&self) -> u64 {
+        self.blocks.decoded
+    }
+
+    /// Hands out what has been observed.
+    pub fn drain(&mut self, mut take: impl FnMut(Tick, Observation)) {
+        for (tick, what) in self.core.observations.rows.drain(..) {
+            take(tick, what);
+        }
+    }
+
+    /// How many bytes of console input fit now.
+    pub fn console_space(&self) -> usize {
+        self.core.board.console_space()
+    }
+
+    /// Gives console input to the guest, at the current tick; says how much was taken.
+    pub fn console_input(&mut self, bytes: &[u8]) -> usize {
+        let now = self.time();
+        let taken = self.core.board.console_input(bytes, now);
+        self.core.after_board();
+        taken
+    }
+
+    /// While halted: lets virtual time jump forward.
+    pub fn warp_to(&mut self, time: VirtualTime) {
+        let now = self.time();
+        self.core.clock.warp_ns += time.0.saturating_sub(now.0);
+        self.core.update_deadline();
+        self.core.attention = true;
+    }
+
+    /// Runs until `until`, or until something else stops it.
+    pub fn run(&mut self, until: Tick) -> Stop {
+        if let Some(how) = self.ended {
+            return Stop::Terminated(how);
+        }
+        loop {
+            if self.core.attention
+                && let Some(stop) = self.boundary()
+            {
+                return stop;
+            }
+            let tick = self.core.tick;
+            if tick >= until {
+                return Stop::Limit;
+            }
+            if self.core.observations.rows.len() >= OBSERVATIONS_MAX {
+                return Stop::Pause;
+            }
+            if tick >= self.next_quantum {
+                self.next_quantum = Tick((tick.0 / self.quantum_ticks + 1) * self.quantum_ticks);
+                self.leave_passage(Exit::Quantum);
+                self.enter_passage(0);
+                return Stop::Quantum;
+            }
+            if tick >= self.core.deadline {
+                self.core.exit.get_or_insert(Exit::Timer);
+                self.core.attention = true;
+                continue;
+            }
+            let limit = until.min(self.next_quantum).min(self.core.deadline).0 - tick.0;
+            if let Some(stop) = self.run_block(limit) {
+                return stop;
+            }
+        }
+    }
+
+    /// One block, or the part of it that `limit` allows.
+    #[inline]
+    fn run_block(&mut self, limit: u64) -> Option<Stop> {
+        let core = &mut self.core;
+        let Ok(id) = self.blocks.lookup(core) else { return self.trapped(0) };
+        let Some(block) = self.blocks.get(id) else { return None };
+        core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+        let mut most = (block.ops.len() as u64).min(limit) as usize;
+        let tracing = core.cpu.system_flags & flags::TF != 0;
+        if tracing || core.cpu.shadow {
+            most = most.min(1);
+        }
+        core.cpu.shadow = false;
+        let cpl = core.cpu.cpl;
+        let (done, completed) = execute(core, block, most);
+        // Where the next instruction is: said by the last one, or behind it.
+        if done < block.ops.len() {
+            core.jump_relative(u64::from(block.ops[done].offset));
+        } else if !block.sets_rip {
+            core.jump_relative(u64::from(block.len));
+        }
+        core.tick.0 += done as u64;
+        core.place = 0;
+        core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+        if !core.cpu.segs[seg::CS].is_long() {
+            core.cpu.rip &= 0xffff_ffff;
+        }
+        if !completed {
+            let len = block.ops.get(done).map_or(0, |op| op.len);
+            return self.trapped(len);
+        }
+        // SYSCALL masks the trap flag before it could trap; so does no other instruction.
+        let into_kernel = core.cpu.cpl < cpl;
+        if core.step_pending || tracing && done > 0 && !core.cpu.shadow && !into_kernel {
+            core.step_pending = false;
+            return self.single_step();
+        }
+        None
+    }
+
+    /// A trap flag that was set when the instruction began: #DB after it.
+    fn single_step(&mut self) -> Option<Stop> {
+        const DR6_BS: u64 = 1 << 14;
+        self.core.cpu.dr[6] |= DR6_BS;
+        let delivered = self.core.deliver_exception(Fault::plain(vector::DB));
+        self.delivered(delivered)
+    }
+
+    /// The instruction at RIP, of length `len`, did not complete.
+    #[cold]
+    fn trapped(&mut self, len: u8) -> Option<Stop> {
+        let core = &mut self.core;
+        core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+        // Whatever it did before, like a page fault on the second page, is as if it had not begun.
+        match core.trap.take() {
+            Some(TrapCause::Fault(fault)) => {
+                let delivered = core.deliver_exception(fault);
+                self.delivered(delivered)
+            }
+            Some(TrapCause::SoftwareInterrupt { vector }) => {
+                core.cpu.rip = core.cpu.rip.wrapping_add(u64::from(len));
+                core.tick.0 += 1;
+                let delivered = core.deliver(vector, Source::Software);
+                self.delivered(delivered)
+            }
+            Some(TrapCause::Restart) => {
+                core.attention = true;
+                Some(Stop::Pause)
+            }
+            Some(TrapCause::Unsupported(what)) => Some(self.unsupported(what)),
+            None => Some(self.unsupported("an instruction failed without saying why".to_owned())),
+        }
+    }
+
+    fn delivered(&mut self, result: Result<(), TripleFault>) -> Option<Stop> {
+        match result {
+            Ok(()) => None,
+            Err(TripleFault) => {
+                if let Some(TrapCause::Unsupported(what)) = self.core.trap.take() {
+                    return Some(self.unsupported(what));
+                }
+                Some(self.terminate(Shutdown::TripleFault))
+            }
+        }
+    }
+
+    fn unsupported(&mut self, what: String) -> Stop {
+        let rip = self.core.cpu.rip;
+        let mut bytes = Vec::new();
+        let mut one = [0];
+        while bytes.len() < INSN_BYTES_MAX
+            && self.core.peek(rip.wrapping_add(bytes.len() as u64), &mut one)
+        {
+            bytes.push(one[0]);
+        }
+        let long = self.core.cpu.segs[seg::CS].is_long();
+        let text = describe(&bytes, if long { 64 } else { 32 });
+        Stop::Unsupported(Box::new(Unsupported { what, bytes, text, rip, tick: self.core.tick }))
+    }
+
+    /// Between blocks, when something asked to be looked at.
+    #[inline(never)]
+    fn boundary(&mut self) -> Option<Stop> {
+        let core = &mut self.core;
+        core.attention = false;
+        while let Some(page) = core.code_writes.pop() {
+            self.blocks.invalidate_page(core, page as usize);
+        }
+        if core.tick >= core.deadline {
+            core.exit.get_or_insert(Exit::Timer);
+            core.advance_board();
+            core.attention = false;
+        }
+        let exit = core.exit.take();
+        if let Some(Exit::Terminate(how)) = exit {
+            return Some(self.terminate(how));
+        }
+        let open = core.cpu.interrupts_enabled() && !core.cpu.shadow;
+        let waiting = core.board.interrupt_pending();
+        let nmi = core.board.nmi_pending();
+        if core.cpu.shadow && waiting {
+            // Look again after the one instruction.
+            core.attention = true;
+        }
+        let take = nmi && !core.cpu.shadow || waiting && open;
+        let exit = match exit {
+            Some(exit) => exit,
+            None if take => Exit::IrqWindow,
+            None if core.cpu.halted => Exit::Idle,
+            None => return None,
+        };
+        self.leave_passage(exit);
+        if take {
+            let delivered = self.take_interrupt(nmi);
+            if let Some(stop) = self.delivered(delivered) {
+                return Some(stop);
+            }
+        } else {
+            self.enter_passage(0);
+        }
+        if !self.core.cpu.halted {
+            return None;
+        }
+        if !self.core.cpu.interrupts_enabled() {
+            return Some(self.terminate(Shutdown::Halt));
+        }
+        self.core.attention = true;
+        let next = self.core.board.next_deadline();
+        Some(Stop::Idle(next))
+    }
+
+    fn take_interrupt(&mut self, nmi: bool) -> Result<(), TripleFault> {
+        const NMI: u8 = 2;
+        let core = &mut self.core;
+        let v = if nmi && core.board.take_nmi() {
+            NMI
+        } else {
+            match core.board.acknowledge() {
+                Some(v) => v,
+                None => return Ok(()),
+            }
+        };
+        core.after_board();
+        core.cpu.halted = false;
+        let (rip, cpl) = (core.cpu.rip, core.cpu.cpl);
+        let forwarded = core.watcher.forwarded.remove(&v).unwrap_or(core.tick.0);
+        let latency = core.tick.0.saturating_sub(forwarded);
+        core.observe(|| Observation::IrqDeliver { vector: v, rip, cpl, latency });
+        self.enter_passage(v);
+        self.core.deliver(v, Source::External)
+    }
+
+    fn leave_passage(&mut self, exit: Exit) {
+        let core = &mut self.core;
+        let (rip, cpl) = (core.cpu.rip, core.cpu.cpl);
+        let insns = core.tick.0.saturating_sub(core.watcher.passage_start);
+        core.watcher.passage_start = core.tick.0;
+        let reason = exit.code();
+        core.observe(|| Observation::PassageLeave { reason, rip, cpl, insns });
+    }
+
+    fn enter_passage(&mut self, delivered: u8) {
+        self.core.observe(|| Observation::PassageEnter { delivered });
+    }
+
+    fn terminate(&mut self, how: Shutdown) -> Stop {
+        self.core.flush_console();
+        self.leave_passage(Exit::Terminate(how));
+        self.core.observe(|| Observation::GuestShutdown { kind: how.code() });
+        self.ended = Some(how);
+        Stop::Terminated(how)
+    }
+
+    /// The state, all but RAM.
+    pub fn state(&self) -> MachineState {
+        let core = &self.core;
+        let mut cpu = core.cpu.clone();
+        cpu.canonicalize();
+        MachineState {
+            tick: core.tick,
+            cpu,
+            board: core.board.clone(),
+            clock: core.clock,
+            tlb: core.tlb.state(),
+            watcher: core.watcher.clone(),
+            next_quantum: self.next_quantum,
+            attention: core.attention,
+        }
+    }
+
+    /// Back to a state. RAM must have been restored by the caller, page by page.
+    pub fn restore(&mut self, state: &MachineState) {
+        let core = &mut self.core;
+        self.blocks.clear(core);
+        core.cpu = state.cpu.clone();
+        core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+        core.board = state.board.clone();
+        core.clock = state.clock;
+        core.tlb.restore(&state.tlb);
+        core.watcher = state.watcher.clone();
+        core.tick = state.tick;
+        core.attention = state.attention;
+        core.exit = None;
+        core.trap = None;
+        core.place = 0;
+        core.code_writes.clear();
+        core.observations.rows.clear();
+        core.set_cpl(state.cpu.cpl);
+        core.update_deadline();
+        self.next_quantum = state.next_quantum;
+        self.ended = None;
+    }
+
+    /// The digest of the whole state: equal states have equal digests on every host.
+    pub fn digest(&mut self) -> u128 {
+        let ram = self.core.ram.digest();
+        self.core.tlb.drop_writes();
+        let state = self.state();
+        let mut hash = Xxh3::new();
+        let parts = (state.tick, &state.cpu, &state.board, state.clock);
+        // Serializing plain data into memory cannot fail.
+        hash.update(&postcard::to_allocvec(&parts).unwrap_or_default());
+        hash.update(&ram.to_le_bytes());
+        hash.digest128()
+    }
+}
+
+/// Runs up to `most` operations of a block; says how many completed, and whether none trapped.
+#[inline(always)]
+fn execute(core: &mut Core, block: &Block, most: usize) -> (usize, bool) {
+    core.stop = most;
+    let mut i = 0;
+    while i < core.stop {
+        let Some(op) = block.ops.get(i) else { break };
+        core.place = u32::from(op.index_in_block) << 16 | u32::from(op.offset);
+        if let Err(Trap) = (op.run)(core, op) {
+            return (i, false);
+        }
+        i += 1;
+    }
+    (i, true)
+}

@@ -1,0 +1,304 @@
+//! The software TLB.
+//!
+//! Two layers. The first is what instructions look at: a small direct-mapped array per privilege
+//! with separate read and write tags. The second remembers *every* translation walked since the
+//! last flush that covers it. So what the guest can notice of a TLB (a stale entry, the moment an
+//! accessed or dirty bit is set) does not depend on sizes, evictions or the order of look-ups: a
+//! page is walked once per flush and kind of access, on every back end.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::addr::PAGE_SIZE;
+
+/// Entries per privilege in the first layer.
+pub const FAST_ENTRIES: usize = 512;
+const FAST_MASK: usize = FAST_ENTRIES - 1;
+
+/// One entry of the first layer: 32 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FastEntry {
+    /// Page address for which reads are allowed.
+    pub read_tag: u64,
+    /// Page address for which writes need no further check.
+    pub write_tag: u64,
+    /// RAM offset minus virtual address.
+    pub delta: u64,
+    /// Padding up to a power of two.
+    pub reserved: u64,
+}
+
+/// A cached translation of one 4 KiB page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation {
+    /// Virtual page number.
+    pub vpn: u64,
+    /// Pseudo-physical page number.
+    pub gpfn: u64,
+    /// Rights, see the constants.
+    pub rights: u8,
+}
+
+/// User mode may access.
+pub const RIGHT_USER: u8 = 1 << 0;
+/// Writes allowed by the page tables.
+pub const RIGHT_WRITE: u8 = 1 << 1;
+/// Fetches allowed.
+pub const RIGHT_EXEC: u8 = 1 << 2;
+/// Survives a CR3 write.
+pub const RIGHT_GLOBAL: u8 = 1 << 3;
+/// The dirty bit has been set.
+pub const RIGHT_DIRTY: u8 = 1 << 4;
+const RIGHT_VALID: u8 = 1 << 7;
+
+/// Open addressing, linear probing; a generation marks what a flush has left behind.
+#[derive(Clone, Debug)]
+struct Table {
+    slots: Vec<(Translation, u32)>,
+    generation: u32,
+    used: usize,
+}
+
+const EMPTY: (Translation, u32) = (Translation { vpn: 0, gpfn: 0, rights: 0 }, 0);
+
+impl Table {
+    fn new() -> Self {
+        Table { slots: vec![EMPTY; 1024], generation: 1, used: 0 }
+    }
+
+    #[inline]
+    fn slot(&self, vpn: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = (vpn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & mask;
+        loop {
+            let (t, generation) = &self.slots[at];
+            if *generation != self.generation || t.vpn == vpn {
+                return at;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[inline]
+    fn get(&self, vpn: u64) -> Option<Translation> {
+        let (t, generation) = self.slots[self.slot(vpn)];
+        (generation == self.generation && t.rights & RIGHT_VALID != 0).then_some(t)
+    }
+
+    fn insert(&mut self, t: Translation) {
+        if self.used * 2 >= self.slots.len() {
+            let live: Vec<Translation> = self.live().collect();
+            let len = (live.len() * 4).next_power_of_two().max(1024);
+            self.slots = vec![EMPTY; len];
+            self.generation = 1;
+            self.used = 0;
+            for t in live {
+                self.place(t);
+            }
+        }
+        self.place(Translation { rights: t.rights | RIGHT_VALID, ..t });
+    }
+
+    fn place(&mut self, t: Translation) {
+        let at = self.slot(t.vpn);
+        if self.slots[at].1 != self.generation {
+            self.used += 1;
+        }
+        self.slots[at] = (t, self.generation);
+    }
+
+    /// The slot stays taken, so that probing goes on behind it.
+    fn remove(&mut self, vpn: u64) {
+        let at = self.slot(vpn);
+        if self.slots[at].1 == self.generation {
+            self.slots[at].0.rights = 0;
+            self.slots[at].0.vpn = vpn;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+        if self.generation == u32::MAX {
+            self.slots.fill(EMPTY);
+            self.generation = 0;
+        }
+        self.generation += 1;
+    }
+
+    fn live(&self) -> impl Iterator<Item = Translation> + '_ {
+        self.slots
+            .iter()
+            .filter(|(t, g)| *g == self.generation && t.rights & RIGHT_VALID != 0)
+            .map(|(t, _)| *t)
+    }
+}
+
+/// The TLB of one vCPU.
+#[derive(Clone, Debug)]
+pub struct Tlb {
+    fast: [Box<[FastEntry; FAST_ENTRIES]>; 2],
+    local: Table,
+    global: Table,
+    /// 2 MiB regions of which some page was cached from a large mapping.
+    large: BTreeSet<u64>,
+    /// Goes up whenever a fetch translation may have become wrong.
+    pub fetch_generation: u32,
+}
+
+/// What a snapshot keeps of the TLB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlbState {
+    /// All cached translations, by virtual page number.
+    pub translations: Vec<Translation>,
+    /// Regions cached from large mappings.
+    pub large: Vec<u64>,
+}
+
+/// A tag no access to entry `index` can match, since its page number has another index.
+const fn no_tag(index: usize) -> u64 {
+    (index as u64 ^ 1) * PAGE_SIZE
+}
+
+fn empty_fast() -> Box<[FastEntry; FAST_ENTRIES]> {
+    let mut entries = Box::new(
+        [FastEntry { read_tag: 0, write_tag: 0, delta: 0, reserved: 0 }; FAST_ENTRIES],
+    );
+    clear_fast(&mut entries);
+    entries
+}
+
+fn clear_fast(entries: &mut [FastEntry; FAST_ENTRIES]) {
+    for (i, e) in entries.iter_mut().enumerate() {
+        e.read_tag = no_tag(i);
+        e.write_tag = no_tag(i);
+    }
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        Tlb {
+            fast: [empty_fast(), empty_fast()],
+            local: Table::new(),
+            global: Table::new(),
+            large: BTreeSet::new(),
+            fetch_generation: 1,
+        }
+    }
+}
+
+impl Tlb {
+    /// The first-layer entry for an address; `user` is 0 or 1.
+    #[inline(always)]
+    pub fn fast(&self, user: usize, va: u64) -> &FastEntry {
+        &self.fast[user & 1][(va / PAGE_SIZE) as usize & FAST_MASK]
+    }
+
+    /// Puts a page into the first layer.
+    #[inline]
+    pub fn fill_fast(&mut self, user: usize, va: u64, offset: usize, readable: bool, writable: bool) {
+        let index = (va / PAGE_SIZE) as usize & FAST_MASK;
+        let page = va & !(PAGE_SIZE - 1);
+        let entry = &mut self.fast[user & 1][index];
+        entry.read_tag = if readable { page } else { no_tag(index) };
+        entry.write_tag = if writable { page } else { no_tag(index) };
+        entry.delta = (offset as u64 & !(PAGE_SIZE - 1)).wrapping_sub(page);
+    }
+
+    /// The translation of a page, if one was walked since the last flush.
+    #[inline]
+    pub fn get(&self, vpn: u64) -> Option<Translation> {
+        self.local.get(vpn).or_else(|| self.global.get(vpn))
+    }
+
+    /// Remembers a walked translation.
+    pub fn insert(&mut self, t: Translation, large: bool) {
+        if t.rights & RIGHT_GLOBAL != 0 {
+            self.local.remove(t.vpn);
+            self.global.insert(t);
+        } else {
+            self.global.remove(t.vpn);
+            self.local.insert(t);
+        }
+        if large {
+            self.large.insert(t.vpn >> 9);
+        }
+    }
+
+    /// Forgets one page (INVLPG, and what a page fault does to the faulting page).
+    pub fn flush_page(&mut self, va: u64) {
+        let vpn = va / PAGE_SIZE;
+        if self.large.contains(&(vpn >> 9)) {
+            self.flush_all();
+            return;
+        }
+        self.local.remove(vpn);
+        self.global.remove(vpn);
+        let index = vpn as usize & FAST_MASK;
+        for side in &mut self.fast {
+            side[index].read_tag = no_tag(index);
+            side[index].write_tag = no_tag(index);
+        }
+        self.fetch_generation += 1;
+    }
+
+    /// Forgets all but global pages (a CR3 write).
+    pub fn flush_local(&mut self) {
+        self.local.clear();
+        self.flush_fast();
+    }
+
+    /// Forgets everything.
+    pub fn flush_all(&mut self) {
+        self.local.clear();
+        self.global.clear();
+        self.large.clear();
+        self.flush_fast();
+    }
+
+    /// Empties the first layer: after a change of what rights mean (CR0.WP), or of the RAM table.
+    pub fn flush_fast(&mut self) {
+        for side in &mut self.fast {
+            clear_fast(side);
+        }
+        self.fetch_generation += 1;
+    }
+
+    /// Drops fast-write permission everywhere: the next write to each page is looked at again.
+    pub fn drop_writes(&mut self) {
+        for side in &mut self.fast {
+            for (i, e) in side.iter_mut().enumerate() {
+                e.write_tag = no_tag(i);
+            }
+        }
+    }
+
+    /// Drops fast-write permission for the RAM page at `offset`.
+    pub fn drop_writes_to(&mut self, offset: usize) {
+        let target = offset as u64 & !(PAGE_SIZE - 1);
+        for side in &mut self.fast {
+            for (i, e) in side.iter_mut().enumerate() {
+                if e.write_tag != no_tag(i) && e.write_tag.wrapping_add(e.delta) == target {
+                    e.write_tag = no_tag(i);
+                }
+            }
+        }
+    }
+
+    /// What a snapshot keeps.
+    pub fn state(&self) -> TlbState {
+        let mut translations: Vec<_> = self.local.live().chain(self.global.live()).collect();
+        translations.sort_unstable_by_key(|t| t.vpn);
+        TlbState { translations, large: self.large.iter().copied().collect() }
+    }
+
+    /// Back to a snapshot.
+    pub fn restore(&mut self, state: &TlbState) {
+        self.flush_all();
+        for t in &state.translations {
+            self.insert(*t, false);
+        }
+        self.large = state.large.iter().copied().collect();
+    }
+}

@@ -1,0 +1,240 @@
+//! The cache of decoded blocks, keyed by where the code is in pseudo-physical RAM and by mode.
+
+use super::decode::{BLOCK_INSNS_MAX, Decoded, INSN_BYTES_MAX, decode};
+use super::op::Op;
+use super::table::Table;
+use crate::core::Core;
+use crate::cpu::fault::Trap;
+use crate::cpu::state::seg;
+use crate::mem::addr::{Gpa, PAGE_MASK, PAGE_SIZE};
+use crate::mem::paging::{Access, is_canonical};
+use crate::mem::ppram::Toucher;
+
+/// Decoded code from one address, up to the next change of flow or the end of the page.
+#[derive(Debug)]
+pub struct Block {
+    /// The operations.
+    pub ops: Box<[Op]>,
+    /// Bytes of code.
+    pub len: u32,
+    /// The last operation sets RIP itself.
+    pub sets_rip: bool,
+    start: usize,
+    mode: u8,
+    /// RAM offset of the second page of an instruction that crosses pages.
+    second: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Jump {
+    rip: u64,
+    generation: u32,
+    mode: u8,
+    block: u32,
+}
+
+const JUMPS: usize = 8192;
+
+/// Blocks by page, and a small cache from virtual address to block.
+#[derive(Debug)]
+pub struct BlockCache {
+    table: Table,
+    blocks: Vec<Option<Block>>,
+    free: Vec<u32>,
+    /// For each page of RAM, the blocks that have bytes in it.
+    pages: Vec<Vec<u32>>,
+    jumps: Box<[Jump]>,
+    /// Blocks decoded so far.
+    pub decoded: u64,
+}
+
+/// Bits 0: user; 1-2: 64, 32 or 16 bit code. Code is the same for both privileges, but a jump
+/// found for one must not be used for the other, whose rights were not checked.
+fn mode(core: &Core) -> (u8, u32) {
+    let cs = &core.cpu.segs[seg::CS];
+    let bitness = if cs.is_long() {
+        64
+    } else if cs.is_big() {
+        32
+    } else {
+        16
+    };
+    (core.user as u8 | (bitness / 32) << 1, u32::from(bitness))
+}
+
+impl BlockCache {
+    /// A cache for RAM of so many pages.
+    pub fn new(pages: usize) -> Self {
+        let none = Jump { rip: 0, generation: 0, mode: 0, block: 0 };
+        BlockCache {
+            table: Table::default(),
+            blocks: Vec::new(),
+            free: Vec::new(),
+            pages: vec![Vec::new(); pages],
+            jumps: vec![none; JUMPS].into_boxed_slice(),
+            decoded: 0,
+        }
+    }
+
+    /// A block by its number.
+    #[inline(always)]
+    pub fn get(&self, id: u32) -> Option<&Block> {
+        self.blocks.get(id as usize).and_then(Option::as_ref)
+    }
+
+    /// The block at RIP, decoding it if need be. May raise a page fault for the fetch.
+    #[inline]
+    pub fn lookup(&mut self, core: &mut Core) -> Result<u32, Trap> {
+        let rip = core.cpu.rip;
+        let (mode, bitness) = mode(core);
+        let slot = (rip ^ rip >> 13) as usize & (JUMPS - 1);
+        let jump = &self.jumps[slot];
+        let generation = core.tlb.fetch_generation;
+        if jump.rip == rip && jump.generation == generation && jump.mode == mode {
+            return Ok(jump.block);
+        }
+        let block = self.find(core, rip, mode, bitness)?;
+        // A page walk may have flushed: take the generation as it is now.
+        let generation = core.tlb.fetch_generation;
+        self.jumps[slot] = Jump { rip, generation, mode, block };
+        Ok(block)
+    }
+
+    fn find(&mut self, core: &mut Core, rip: u64, mode: u8, bitness: u32) -> Result<u32, Trap> {
+        core.cpu.regs[crate::cpu::state::REG_BLOCK as usize] = rip;
+        let start = fetch(core, rip)?;
+        let page = start / PAGE_SIZE as usize;
+        let known = self.pages[page].iter().copied().find(|&id| {
+            self.get(id).is_some_and(|b| b.start == start && b.mode == mode & !1)
+        });
+        if let Some(id) = known {
+            let Some(second) = self.get(id).and_then(|b| b.second) else { return Ok(id) };
+            let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
+            if next == second {
+                return Ok(id);
+            }
+            self.remove(core, id);
+        }
+        self.decode(core, rip, start, mode, bitness)
+    }
+
+    fn decode(
+        &mut self,
+        core: &mut Core,
+        rip: u64,
+        start: usize,
+        mode: u8,
+        bitness: u32,
+    ) -> Result<u32, Trap> {
+        let end = (start & !(PAGE_MASK as usize)) + PAGE_SIZE as usize;
+        let mut decoded = decode(&self.table, &core.ram.bytes()[start..end], bitness, BLOCK_INSNS_MAX);
+        let mut second = None;
+        if decoded.truncated {
+            let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
+            let mut bytes = core.ram.bytes()[start..end].to_vec();
+            bytes.extend_from_slice(&core.ram.bytes()[next..next + INSN_BYTES_MAX]);
+            decoded = decode(&self.table, &bytes, bitness, 1);
+            second = Some((next, decoded.len - (end - start)));
+        }
+        self.decoded += 1;
+        Ok(self.insert(core, start, mode, decoded, second))
+    }
+
+    fn insert(
+        &mut self,
+        core: &mut Core,
+        start: usize,
+        mode: u8,
+        decoded: Decoded,
+        second: Option<(usize, usize)>,
+    ) -> u32 {
+        let in_first = decoded.len - second.map_or(0, |(_, n)| n);
+        claim(core, start, in_first);
+        if let Some((at, n)) = second {
+            claim(core, at, n);
+        }
+        let block = Block {
+            ops: decoded.ops.into_boxed_slice(),
+            len: decoded.len as u32,
+            sets_rip: decoded.sets_rip,
+            start,
+            mode: mode & !1,
+            second: second.map(|(at, _)| at),
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.blocks[id as usize] = Some(block);
+                id
+            }
+            None => {
+                self.blocks.push(Some(block));
+                (self.blocks.len() - 1) as u32
+            }
+        };
+        self.pages[start / PAGE_SIZE as usize].push(id);
+        if let Some((at, _)) = second {
+            self.pages[at / PAGE_SIZE as usize].push(id);
+        }
+        id
+    }
+
+    fn remove(&mut self, core: &mut Core, id: u32) {
+        let Some(block) = self.blocks[id as usize].take() else { return };
+        let first = block.start / PAGE_SIZE as usize;
+        self.pages[first].retain(|&other| other != id);
+        if let Some(at) = block.second {
+            self.pages[at / PAGE_SIZE as usize].retain(|&other| other != id);
+        }
+        self.free.push(id);
+        // No jump may find the number again.
+        core.tlb.fetch_generation += 1;
+    }
+
+    /// Throws away all code decoded from a page, which was written to.
+    pub fn invalidate_page(&mut self, core: &mut Core, page: usize) {
+        for id in std::mem::take(&mut self.pages[page]) {
+            self.remove(core, id);
+        }
+        core.ram.clear_code(page);
+    }
+
+    /// Throws away everything.
+    pub fn clear(&mut self, core: &mut Core) {
+        for page in 0..self.pages.len() {
+            if !self.pages[page].is_empty() {
+                self.invalidate_page(core, page);
+            }
+        }
+    }
+}
+
+/// RAM offset of the code at a linear address.
+fn fetch(core: &mut Core, va: u64) -> Result<usize, Trap> {
+    if !is_canonical(va) {
+        return Err(core.raise(crate::cpu::fault::Fault::gp(0)));
+    }
+    let user = core.user != 0;
+    let t = match core.translate(va, Access::Fetch, user) {
+        Ok(t) => t,
+        Err(fault) => return Err(core.raise(fault)),
+    };
+    let Some(offset) = core.ram.offset(Gpa(t.gpfn * PAGE_SIZE | va & PAGE_MASK)) else {
+        return Err(core.unsupported("code outside of RAM"));
+    };
+    core.touch(offset, Toucher::Fetch);
+    Ok(offset)
+}
+
+/// Marks bytes as code, so that writes to them are noticed.
+fn claim(core: &mut Core, offset: usize, len: usize) {
+    if len == 0 {
+        return;
+    }
+    let first = (offset as u64 & PAGE_MASK) / 64;
+    let last = ((offset + len - 1) as u64 & PAGE_MASK) / 64;
+    let granules = (u64::MAX << first) & (u64::MAX >> (63 - last));
+    if core.ram.page(offset).code_granules == 0 {
+        core.tlb.drop_writes_to(offset);
+    }
+    core.ram.add_code(offset, granules);
+}

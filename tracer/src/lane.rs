@@ -1,0 +1,253 @@
+//! One vCPU's part of a cursor: a place in its chunks, and the chunks that are unpacked around it.
+
+use std::sync::Arc;
+
+use crate::chunk::ChunkHeader;
+use crate::error::TraceError;
+use crate::event::Event;
+use crate::facility::EventMask;
+use crate::index::{ChunkEntry, Index, Stream};
+use crate::reader::Shared;
+use crate::rows::Row;
+
+/// Unpacked chunks that a lane keeps: the one it is in, and the one beside it.
+const KEPT: usize = 2;
+
+/// What a cursor passes over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filter {
+    pub(crate) kinds: EventMask,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            kinds: EventMask::ALL,
+            first: 0,
+            last: u64::MAX,
+        }
+    }
+}
+
+impl Filter {
+    fn wants(&self, tick: u64, event: &Event) -> bool {
+        (self.first..=self.last).contains(&tick)
+            && (self.kinds == EventMask::ALL || self.kinds.contains_code(event.code()))
+    }
+
+    fn wants_chunk(&self, header: &ChunkHeader, counts: &[(u8, u32)]) -> bool {
+        header.last_tick >= self.first
+            && header.first_tick <= self.last
+            && counts
+                .iter()
+                .any(|(code, _)| self.kinds.contains_code(*code))
+    }
+}
+
+/// An event that was found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Its number in the lane.
+    pub(crate) row: u64,
+    pub(crate) tick: u64,
+}
+
+type Rows = Arc<Vec<(u64, Event)>>;
+
+/// A place in the events of one vCPU.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    stream: usize,
+    /// Events before the place.
+    at: u64,
+    /// The chunks used last, the latest first.
+    kept: Vec<(usize, Rows)>,
+    /// What was found ahead and behind, while the place stays.
+    ahead: Option<Option<Place>>,
+    behind: Option<Option<Place>>,
+}
+
+impl Lane {
+    pub(crate) const fn new(stream: usize) -> Self {
+        Self {
+            stream,
+            at: 0,
+            kept: Vec::new(),
+            ahead: None,
+            behind: None,
+        }
+    }
+
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) const fn set(&mut self, at: u64) {
+        self.at = at;
+        self.forget();
+    }
+
+    /// Forgets what was found: the place or the filter has changed.
+    pub(crate) const fn forget(&mut self) {
+        self.ahead = None;
+        self.behind = None;
+    }
+
+    pub(crate) fn stream<'a>(&self, index: &'a Index) -> &'a Stream {
+        &index.streams()[self.stream]
+    }
+
+    /// The next event at or after the place that the filter wants.
+    pub(crate) fn ahead(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        filter: &Filter,
+    ) -> Result<Option<Place>, TraceError> {
+        if let Some(found) = self.ahead {
+            return Ok(found);
+        }
+        let stream = self.stream(index);
+        let mut chunk = chunk_of(stream, self.at);
+        let mut found = None;
+        while let Some(entry) = entry(stream, index, chunk) {
+            if entry.header.first_tick > filter.last {
+                break;
+            }
+            if filter.wants_chunk(&entry.header, index.counts(entry)) {
+                let start = stream.starts[chunk];
+                let rows = match self.load(shared, index, chunk) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        self.set(stream.starts[chunk + 1]);
+                        return Err(error);
+                    }
+                };
+                let from = self.at.saturating_sub(start) as usize;
+                let rest = rows.get(from..).unwrap_or_default();
+                if let Some(skip) = rest
+                    .iter()
+                    .position(|(tick, event)| filter.wants(*tick, event))
+                {
+                    let row = start + (from + skip) as u64;
+                    found = Some(Place {
+                        row,
+                        tick: rest[skip].0,
+                    });
+                    break;
+                }
+            }
+            chunk += 1;
+        }
+        self.ahead = Some(found);
+        Ok(found)
+    }
+
+    /// The last event before the place that the filter wants.
+    pub(crate) fn behind(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        filter: &Filter,
+    ) -> Result<Option<Place>, TraceError> {
+        if let Some(found) = self.behind {
+            return Ok(found);
+        }
+        let stream = self.stream(index);
+        let mut found = None;
+        let mut chunks = self
+            .at
+            .checked_sub(1)
+            .map_or(0, |last| chunk_of(stream, last) + 1);
+        while let Some(chunk) = chunks.checked_sub(1) {
+            let Some(entry) = entry(stream, index, chunk) else {
+                break;
+            };
+            if entry.header.last_tick < filter.first {
+                break;
+            }
+            if filter.wants_chunk(&entry.header, index.counts(entry)) {
+                let start = stream.starts[chunk];
+                let rows = match self.load(shared, index, chunk) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        self.set(start);
+                        return Err(error);
+                    }
+                };
+                let until = rows.len().min((self.at - start) as usize);
+                let wanted = |(tick, event): &(u64, Event)| filter.wants(*tick, event);
+                if let Some(position) = rows[..until].iter().rposition(wanted) {
+                    let row = start + position as u64;
+                    found = Some(Place {
+                        row,
+                        tick: rows[position].0,
+                    });
+                    break;
+                }
+            }
+            chunks = chunk;
+        }
+        self.behind = Some(found);
+        Ok(found)
+    }
+
+    /// How many events of this vCPU are before `tick`.
+    pub(crate) fn rank(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        tick: u64,
+    ) -> Result<u64, TraceError> {
+        let stream = self.stream(index);
+        let ended = |number: &u32| index.entries()[*number as usize].header.last_tick < tick;
+        let chunk = stream.chunks.partition_point(ended);
+        let start = stream.starts[chunk];
+        match entry(stream, index, chunk) {
+            Some(entry) if entry.header.first_tick < tick => {
+                let rows = self.load(shared, index, chunk)?;
+                Ok(start + rows.partition_point(|(at, _)| *at < tick) as u64)
+            }
+            _ => Ok(start),
+        }
+    }
+
+    /// The event with this number in the lane.
+    pub(crate) fn event(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        row: u64,
+    ) -> Result<Event, TraceError> {
+        let stream = self.stream(index);
+        let chunk = chunk_of(stream, row);
+        let rows = self.load(shared, index, chunk)?;
+        Ok(rows[(row - stream.starts[chunk]) as usize].1.clone())
+    }
+
+    fn load(&mut self, shared: &Shared, index: &Index, chunk: usize) -> Result<Rows, TraceError> {
+        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == chunk) {
+            self.kept[..=at].rotate_right(1);
+            return Ok(Arc::clone(&self.kept[0].1));
+        }
+        let number = self.stream(index).chunks[chunk];
+        let rows = Arc::new(shared.rows::<Event>(&index.entries()[number as usize])?);
+        self.kept.truncate(KEPT - 1);
+        self.kept.insert(0, (chunk, Arc::clone(&rows)));
+        Ok(rows)
+    }
+}
+
+/// The chunk that holds row `row`; after the last row, one past the last chunk.
+fn chunk_of(stream: &Stream, row: u64) -> usize {
+    stream.starts[1..].partition_point(|end| *end <= row)
+}
+
+fn entry<'a>(stream: &Stream, index: &'a Index, chunk: usize) -> Option<&'a ChunkEntry> {
+    stream
+        .chunks
+        .get(chunk)
+        .map(|number| &index.entries()[*number as usize])
+}

@@ -1,0 +1,161 @@
+//! Packing and unpacking chunk bodies.
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::chunk::{ChunkHeader, ChunkKind, Codec, NO_VCPU};
+use crate::error::BodyRule;
+
+/// What is known of a chunk before it is packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: ChunkKind,
+    pub(crate) version: u8,
+    pub(crate) vcpu: u16,
+    pub(crate) rows: u32,
+    pub(crate) ticks: (u64, u64),
+}
+
+impl Draft {
+    /// A chunk without rows.
+    pub(crate) const fn plain(kind: ChunkKind, version: u8) -> Self {
+        Self {
+            kind,
+            version,
+            vcpu: NO_VCPU,
+            rows: 0,
+            ticks: (0, 0),
+        }
+    }
+}
+
+/// A chunk ready to be written, but for its number.
+#[derive(Clone, Debug)]
+pub(crate) struct PackedChunk {
+    pub(crate) header: ChunkHeader,
+    pub(crate) counts: Vec<(u8, u32)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Packs chunk bodies at one level.
+pub(crate) struct Packer {
+    zstd: Compressor<'static>,
+    level: i32,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    pub(crate) fn new(level: i32) -> std::io::Result<Self> {
+        Ok(Self {
+            zstd: Compressor::new(level)?,
+            level,
+        })
+    }
+
+    /// Packs a body; it is stored as it is when packing does not make it smaller, and an index
+    /// always is, because opening a file must not wait for it to be unpacked.
+    pub(crate) fn pack(&mut self, draft: Draft, counts: Vec<(u8, u32)>, raw: &[u8]) -> PackedChunk {
+        let packed = match draft.kind {
+            ChunkKind::Index => None,
+            _ => self
+                .zstd
+                .compress(raw)
+                .ok()
+                .filter(|packed| packed.len() < raw.len()),
+        };
+        let (codec, body) = match packed {
+            Some(body) => (Codec::Zstd, body),
+            None => (Codec::Stored, raw.to_vec()),
+        };
+        let header = ChunkHeader {
+            version: draft.version,
+            kind: draft.kind,
+            codec,
+            flags: draft.kind.flags(),
+            vcpu: draft.vcpu,
+            len: 0,
+            rows: draft.rows,
+            seq: 0,
+            raw_len: raw.len() as u32,
+            stored_len: body.len() as u32,
+            body_check: crc32fast::hash(&body),
+            first_tick: draft.ticks.0,
+            last_tick: draft.ticks.1,
+        };
+        PackedChunk {
+            header,
+            counts,
+            body,
+        }
+    }
+}
+
+/// Checks and unpacks a body. The header has been validated, so `raw_len` is within the limits.
+pub(crate) fn unpack(header: &ChunkHeader, body: Vec<u8>) -> Result<Vec<u8>, BodyRule> {
+    if crc32fast::hash(&body) != header.body_check {
+        return Err(BodyRule::Checksum);
+    }
+    let expected = header.raw_len as usize;
+    let raw = match header.codec {
+        Codec::Stored => body,
+        Codec::Zstd => {
+            // The capacity bounds what is written, whatever the frame says of itself.
+            let mut zstd = Decompressor::new().map_err(|_| BodyRule::Zstd)?;
+            zstd.decompress(&body, expected)
+                .map_err(|_| BodyRule::Zstd)?
+        }
+    };
+    if raw.len() != expected {
+        return Err(BodyRule::Length {
+            found: raw.len(),
+            expected,
+        });
+    }
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(raw: &[u8]) -> PackedChunk {
+        let draft = Draft::plain(ChunkKind::Piece, 1);
+        Packer::new(1).unwrap().pack(draft, Vec::new(), raw)
+    }
+
+    #[test]
+    fn bodies_read_back() {
+        let repetitive = vec![7; 10_000];
+        let packed = pack(&repetitive);
+        assert_eq!(packed.header.codec, Codec::Zstd);
+        assert!(packed.body.len() < 100);
+        assert_eq!(unpack(&packed.header, packed.body), Ok(repetitive));
+        let short = pack(b"ab");
+        assert_eq!(short.header.codec, Codec::Stored);
+        assert_eq!(unpack(&short.header, short.body), Ok(b"ab".to_vec()));
+    }
+
+    #[test]
+    fn a_frame_that_is_longer_than_it_says_is_refused() {
+        let mut packed = pack(&vec![7; 10_000]);
+        packed.header.raw_len = 9_999;
+        assert_eq!(
+            unpack(&packed.header, packed.body.clone()),
+            Err(BodyRule::Zstd)
+        );
+        packed.header.raw_len = 10_001;
+        let rule = BodyRule::Length {
+            found: 10_000,
+            expected: 10_001,
+        };
+        assert_eq!(unpack(&packed.header, packed.body.clone()), Err(rule));
+        packed.body[10] ^= 1;
+        assert_eq!(unpack(&packed.header, packed.body), Err(BodyRule::Checksum));
+    }
+}

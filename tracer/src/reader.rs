@@ -1,0 +1,360 @@
+//! Reading a recording.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::boot::{BootFileRow, CONTENT_LIMIT, decode_piece};
+use crate::chunk::{ChunkKind, FLAG_NEEDED};
+use crate::cursor::Cursor;
+use crate::digest::Digest;
+use crate::error::{BodyRule, TraceError};
+use crate::file::{FILE_HEADER_LEN, decode_file_header};
+use crate::index::{ChunkEntry, Index};
+use crate::input::{Input, InputKind, RecordEnd};
+use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
+use crate::pack::unpack;
+use crate::rows::{Row, RowFrame, decode_rows};
+use crate::scan::{self, Recovery};
+use crate::schema::Schema;
+use crate::source::Source;
+
+/// What a reader and its cursors share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) source: Source,
+    pub(crate) schema: Schema,
+}
+
+/// The list of a recording's boot files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFileInfo {
+    /// Name.
+    pub name: String,
+    /// Digest of its content.
+    pub digest: Digest,
+    /// Its length.
+    pub len: u64,
+}
+
+/// An open recording. Opening reads the index only; bodies are read when asked for.
+///
+/// Any number of cursors may be made and sent to other threads; they keep the state that the reader
+/// had when they were made.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) recovery: Option<Recovery>,
+    pub(crate) len: u64,
+    format: u16,
+}
+
+impl Reader {
+    /// Opens a recording, finished or not.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, TraceError> {
+        Self::from_source(Source::open(path.as_ref())?)
+    }
+
+    /// Opens a recording that is in memory; `name` is used in errors.
+    pub fn from_bytes(
+        name: impl AsRef<Path>,
+        bytes: impl Into<Arc<[u8]>>,
+    ) -> Result<Self, TraceError> {
+        Self::from_source(Source::memory(name.as_ref(), bytes.into()))
+    }
+
+    fn from_source(source: Source) -> Result<Self, TraceError> {
+        let len = source.len()?;
+        let mut header = [0; FILE_HEADER_LEN];
+        let count = source.read_at(0, &mut header)?;
+        let format =
+            decode_file_header(&header[..count], len).map_err(|rule| TraceError::File {
+                path: source.path().to_owned(),
+                rule,
+            })?;
+        let found = scan::find(&source, len)?;
+        let needed = |entry: &&ChunkEntry| {
+            entry.header.flags & FLAG_NEEDED != 0
+                && matches!(entry.header.kind, ChunkKind::Unknown(_))
+        };
+        if let Some(entry) = found.index.entries().iter().find(needed) {
+            return Err(TraceError::Needed {
+                path: source.path().to_owned(),
+                offset: entry.offset,
+                kind: entry.header.kind.code(),
+            });
+        }
+        // A file so short that it has no schema has nothing that would need one.
+        let mut shared = Shared {
+            source,
+            schema: Schema::of_this_build(),
+        };
+        if let Some(entry) = found.index.of_kind(ChunkKind::Schema).next() {
+            let body = shared.body(entry)?;
+            let schema = Schema::decode(&body);
+            shared.schema = schema.map_err(|rule| shared.body_error(entry, rule.into()))?;
+        }
+        Ok(Self {
+            shared: Arc::new(shared),
+            index: Arc::new(found.index),
+            recovery: found.recovery,
+            len,
+            format,
+        })
+    }
+
+    /// The file being read.
+    pub fn path(&self) -> &Path {
+        self.shared.source.path()
+    }
+
+    /// The format version of the file.
+    pub const fn format(&self) -> u16 {
+        self.format
+    }
+
+    /// What was lost, when the recording has no valid index.
+    pub const fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
+    /// Whether the recording was ended in order, index and all.
+    pub fn is_complete(&self) -> bool {
+        self.recovery.is_none() && matches!(self.end(), Ok(Some(_)))
+    }
+
+    /// The schema of the file.
+    pub fn schema(&self) -> &Schema {
+        &self.shared.schema
+    }
+
+    /// Every chunk, in the order of the file.
+    pub fn chunks(&self) -> &[ChunkEntry] {
+        self.index.entries()
+    }
+
+    /// Rows of each code in a chunk of this reader.
+    pub fn chunk_counts(&self, entry: &ChunkEntry) -> &[(u8, u32)] {
+        self.index.counts(entry)
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> Result<Manifest, TraceError> {
+        let found = self.form(ChunkKind::Manifest, MANIFEST_VERSION)?;
+        found.ok_or_else(|| self.missing("manifest"))
+    }
+
+    /// What was known of the host, if anything.
+    pub fn host_info(&self) -> Result<Option<HostInfo>, TraceError> {
+        self.form(ChunkKind::HostInfo, HOST_INFO_VERSION)
+    }
+
+    /// The boot files there are, without their contents.
+    pub fn boot_files(&self) -> Result<Vec<BootFileInfo>, TraceError> {
+        let rows = self.index.of_kind(ChunkKind::BootFile).map(|entry| {
+            let row: BootFileRow = self.shared.form(entry, 1)?;
+            Ok(BootFileInfo {
+                name: row.name,
+                digest: row.digest,
+                len: row.len,
+            })
+        });
+        rows.collect()
+    }
+
+    /// The content of a boot file, checked against its digest.
+    pub fn boot_file(&self, name: &str) -> Result<Vec<u8>, TraceError> {
+        let files = self.boot_files()?;
+        let file = files.iter().find(|file| file.name == name);
+        let file = file.ok_or_else(|| self.missing(&format!("boot file `{name}`")))?;
+        self.content(name, file.digest, file.len)
+    }
+
+    /// Puts content together from its pieces.
+    pub(crate) fn content(
+        &self,
+        name: &str,
+        digest: Digest,
+        len: u64,
+    ) -> Result<Vec<u8>, TraceError> {
+        let damaged = |rule: String| TraceError::BootFile {
+            path: self.path().to_owned(),
+            name: name.to_owned(),
+            rule,
+        };
+        if len > CONTENT_LIMIT {
+            return Err(damaged(format!(
+                "{len} bytes are more than the limit {CONTENT_LIMIT}"
+            )));
+        }
+        // It grows with the pieces that are there, never to a length that is only claimed.
+        let mut content = Vec::new();
+        for entry in self.index.of_kind(ChunkKind::Piece) {
+            if content.len() as u64 == len {
+                break;
+            }
+            let body = self.shared.body(entry)?;
+            let (piece_of, offset, bytes) = decode_piece(&body)
+                .ok_or_else(|| self.shared.body_error(entry, BodyRule::Form("piece")))?;
+            if piece_of != digest {
+                continue;
+            }
+            if offset != content.len() as u64 || bytes.len() as u64 > len - offset {
+                return Err(damaged(format!("the piece at {offset} is out of place")));
+            }
+            content.extend_from_slice(bytes);
+        }
+        if content.len() as u64 != len {
+            return Err(damaged(format!(
+                "{} of {len} bytes are there",
+                content.len()
+            )));
+        }
+        let found = Digest::of(&content);
+        if found != digest {
+            return Err(damaged(format!("its digest is {found}, not {digest}")));
+        }
+        Ok(content)
+    }
+
+    /// Every input with its tick, in order.
+    pub fn inputs(&self) -> Result<Vec<(u64, Input)>, TraceError> {
+        let mut inputs = Vec::new();
+        for entry in self.index.of_kind(ChunkKind::Inputs) {
+            inputs.extend(self.shared.rows::<Input>(entry)?);
+        }
+        Ok(inputs)
+    }
+
+    /// How the recording ended; `None` if it was cut off or is still going on.
+    pub fn end(&self) -> Result<Option<RecordEnd>, TraceError> {
+        let code = InputKind::RecordEnd.code();
+        let ends = |entry: &&ChunkEntry| {
+            self.index
+                .counts(entry)
+                .iter()
+                .any(|(counted, _)| *counted == code)
+        };
+        let chunks: Vec<_> = self.index.of_kind(ChunkKind::Inputs).filter(ends).collect();
+        let Some(entry) = chunks.last() else {
+            return Ok(None);
+        };
+        let rows = self.shared.rows::<Input>(entry)?;
+        Ok(rows.into_iter().rev().find_map(|(_, input)| match input {
+            Input::RecordEnd {
+                reason,
+                tick,
+                digest,
+            } => Some(RecordEnd {
+                reason,
+                tick,
+                digest,
+            }),
+            _ => None,
+        }))
+    }
+
+    /// A cursor over the events of every vCPU, before the first.
+    pub fn events(&self) -> Cursor {
+        Cursor::new(Arc::clone(&self.shared), Arc::clone(&self.index))
+    }
+
+    /// Number of events.
+    pub fn event_count(&self) -> u64 {
+        self.index
+            .streams()
+            .iter()
+            .map(|stream| stream.rows())
+            .sum()
+    }
+
+    /// First and last tick of any row, if there is one.
+    pub fn ticks(&self) -> Option<(u64, u64)> {
+        let rows = self.index.entries().iter().map(|entry| entry.header);
+        let rows = rows.filter(|header| header.rows != 0);
+        rows.fold(None, |span, header| {
+            let (first, last) = span.unwrap_or((u64::MAX, 0));
+            Some((header.first_tick.min(first), header.last_tick.max(last)))
+        })
+    }
+
+    /// The first chunk of a kind whose body is one postcard value.
+    fn form<T: DeserializeOwned>(
+        &self,
+        kind: ChunkKind,
+        version: u8,
+    ) -> Result<Option<T>, TraceError> {
+        self.index
+            .of_kind(kind)
+            .next()
+            .map(|entry| self.shared.form(entry, version))
+            .transpose()
+    }
+
+    fn missing(&self, what: &str) -> TraceError {
+        TraceError::Missing {
+            path: self.path().to_owned(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+impl Shared {
+    /// The body of a chunk, checked and unpacked.
+    pub(crate) fn body(&self, entry: &ChunkEntry) -> Result<Vec<u8>, TraceError> {
+        let body = self
+            .source
+            .read_vec(entry.body_offset(), entry.header.stored_len as usize)?;
+        let body = body.ok_or(BodyRule::Checksum);
+        body.and_then(|body| unpack(&entry.header, body))
+            .map_err(|rule| self.body_error(entry, rule))
+    }
+
+    fn form<T: DeserializeOwned>(&self, entry: &ChunkEntry, known: u8) -> Result<T, TraceError> {
+        let found = entry.header.version;
+        if found > known {
+            return Err(self.body_error(entry, BodyRule::Version { found, known }));
+        }
+        let body = self.body(entry)?;
+        postcard::from_bytes(&body)
+            .map_err(|_| self.body_error(entry, BodyRule::Form(entry.header.kind.name())))
+    }
+
+    /// The rows of a chunk with their ticks.
+    pub(crate) fn rows<T: Row>(&self, entry: &ChunkEntry) -> Result<Vec<(u64, T)>, TraceError> {
+        let header = entry.header;
+        if header.version > 1 {
+            let rule = BodyRule::Version {
+                found: header.version,
+                known: 1,
+            };
+            return Err(self.body_error(entry, rule));
+        }
+        let body = self.body(entry)?;
+        let frame = RowFrame {
+            rows: header.rows,
+            first_tick: header.first_tick,
+            last_tick: header.last_tick,
+        };
+        decode_rows(&body, frame, &self.schema).map_err(|error| {
+            self.body_error(
+                entry,
+                BodyRule::Row {
+                    row: error.row,
+                    rule: error.rule,
+                },
+            )
+        })
+    }
+
+    pub(crate) fn body_error(&self, entry: &ChunkEntry, rule: BodyRule) -> TraceError {
+        let path = self.source.path().to_owned();
+        TraceError::Body {
+            path,
+            offset: entry.body_offset(),
+            rule,
+        }
+    }
+}

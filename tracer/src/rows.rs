@@ -1,0 +1,240 @@
+//! Rows of events and inputs: the body of their chunks.
+//!
+//! A row is the distance in ticks from the row before it (from the chunk's first tick for the first
+//! row), as a varint; the code; the fields. Addresses are absolute: a general compressor finds exact
+//! repeats, and differences hide them.
+
+use crate::schema::Schema;
+use crate::wire::{Bytes, WireError, put_varint};
+
+/// The longest row, so that any row fits in a chunk beside others.
+pub(crate) const ROW_LIMIT: usize = 4 << 20;
+
+/// An event or an input.
+pub(crate) trait Row: Sized {
+    /// Its code.
+    fn code(&self) -> u8;
+    /// Appends its code and fields.
+    fn put(&self, out: &mut Vec<u8>);
+    /// Reads a code and its fields.
+    fn get(from: &mut Bytes<'_>, schema: &Schema) -> Result<Self, WireError>;
+}
+
+/// What is wrong with a row, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowError {
+    /// Number of the row in its chunk.
+    pub(crate) row: u32,
+    /// What is wrong.
+    pub(crate) rule: RowRule,
+}
+
+/// What is wrong with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowRule {
+    /// Its bytes.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Its tick does not fit in 64 bits.
+    #[error("its tick does not fit in 64 bits")]
+    Tick,
+    /// The last tick is not the one that the header gives.
+    #[error("the last tick is {found}, but the header says {expected}")]
+    LastTick {
+        /// In the rows.
+        found: u64,
+        /// In the header.
+        expected: u64,
+    },
+    /// There are bytes after the last row.
+    #[error("{0} bytes follow the last row")]
+    Trailing(usize),
+}
+
+/// Rows on their way into a chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct RowBuffer {
+    bytes: Vec<u8>,
+    rows: u32,
+    first_tick: u64,
+    last_tick: u64,
+    counts: Box<[u32; 256]>,
+}
+
+impl Default for RowBuffer {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            rows: 0,
+            first_tick: 0,
+            last_tick: 0,
+            counts: Box::new([0; 256]),
+        }
+    }
+}
+
+impl RowBuffer {
+    /// Appends a row. The tick must not be before the one before it.
+    ///
+    /// A row longer than [`ROW_LIMIT`] is left out, and its length is the error.
+    pub(crate) fn put(&mut self, tick: u64, row: &impl Row) -> Result<(), usize> {
+        if self.rows == 0 {
+            self.first_tick = tick;
+            self.last_tick = tick;
+        }
+        let before = self.bytes.len();
+        put_varint(tick.saturating_sub(self.last_tick), &mut self.bytes);
+        row.put(&mut self.bytes);
+        let size = self.bytes.len() - before;
+        if size > ROW_LIMIT {
+            self.bytes.truncate(before);
+            return Err(size);
+        }
+        self.last_tick = self.last_tick.max(tick);
+        self.rows += 1;
+        self.counts[usize::from(row.code())] += 1;
+        Ok(())
+    }
+
+    pub(crate) const fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) const fn ticks(&self) -> (u64, u64) {
+        (self.first_tick, self.last_tick)
+    }
+
+    /// Rows of each code that there is, by code.
+    pub(crate) fn counts(&self) -> Vec<(u8, u32)> {
+        let counted = (0..=255u8).zip(self.counts.iter().copied());
+        counted.filter(|(_, count)| *count != 0).collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows = 0;
+        self.counts.fill(0);
+    }
+}
+
+/// What the header of a chunk says about its rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowFrame {
+    pub(crate) rows: u32,
+    pub(crate) first_tick: u64,
+    pub(crate) last_tick: u64,
+}
+
+/// Reads the rows of a chunk with their ticks.
+///
+/// The caller has bounded `frame.rows` and the length of `body`.
+pub(crate) fn decode_rows<T: Row>(
+    body: &[u8],
+    frame: RowFrame,
+    schema: &Schema,
+) -> Result<Vec<(u64, T)>, RowError> {
+    let mut from = Bytes::new(body);
+    let mut tick = frame.first_tick;
+    let mut rows = Vec::with_capacity(frame.rows as usize);
+    for row in 0..frame.rows {
+        let fail = |rule: WireError| RowError {
+            row,
+            rule: rule.into(),
+        };
+        let delta = from.varint().map_err(fail)?;
+        tick = tick.checked_add(delta).ok_or(RowError {
+            row,
+            rule: RowRule::Tick,
+        })?;
+        rows.push((tick, T::get(&mut from, schema).map_err(fail)?));
+    }
+    let row = frame.rows.saturating_sub(1);
+    if !from.rest().is_empty() {
+        return Err(RowError {
+            row,
+            rule: RowRule::Trailing(from.rest().len()),
+        });
+    }
+    if tick != frame.last_tick {
+        let rule = RowRule::LastTick {
+            found: tick,
+            expected: frame.last_tick,
+        };
+        return Err(RowError { row, rule });
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+
+    fn sample() -> (RowBuffer, RowFrame) {
+        let mut buffer = RowBuffer::default();
+        for (tick, vector) in [(1_000_000, 1), (1_000_000, 2), (1_000_300, 3)] {
+            buffer.put(tick, &Event::IrqEoi { vector }).unwrap();
+        }
+        let flush = Event::TlbFlush {
+            kind: crate::FlushKind::Page,
+            gva: 0x1000,
+        };
+        buffer.put(1_000_301, &flush).unwrap();
+        let (first_tick, last_tick) = buffer.ticks();
+        let frame = RowFrame {
+            rows: buffer.rows(),
+            first_tick,
+            last_tick,
+        };
+        (buffer, frame)
+    }
+
+    #[test]
+    fn rows_read_back_with_their_ticks() {
+        let (buffer, frame) = sample();
+        let schema = Schema::of_this_build();
+        let rows = decode_rows::<Event>(buffer.bytes(), frame, &schema).unwrap();
+        let ticks: Vec<_> = rows.iter().map(|row| row.0).collect();
+        assert_eq!(ticks, [1_000_000, 1_000_000, 1_000_300, 1_000_301]);
+        assert_eq!(buffer.counts(), [(0x2a, 3), (0x35, 1)]);
+        assert_eq!(
+            &buffer.bytes()[..6],
+            [0, 0x2a, 1, 0, 0x2a, 2],
+            "the first tick is in the header"
+        );
+    }
+
+    #[test]
+    fn the_header_and_the_rows_must_agree() {
+        let (buffer, frame) = sample();
+        let schema = Schema::of_this_build();
+        let read = |body: &[u8], frame| decode_rows::<Event>(body, frame, &schema);
+        let fewer = RowFrame { rows: 3, ..frame };
+        assert!(matches!(
+            read(buffer.bytes(), fewer).unwrap_err().rule,
+            RowRule::Trailing(5)
+        ));
+        let more = RowFrame { rows: 5, ..frame };
+        assert_eq!(
+            read(buffer.bytes(), more).unwrap_err().rule,
+            WireError::Short.into()
+        );
+        let other = RowFrame {
+            last_tick: 7,
+            ..frame
+        };
+        assert!(matches!(
+            read(buffer.bytes(), other).unwrap_err().rule,
+            RowRule::LastTick { .. }
+        ));
+        let late = RowFrame {
+            first_tick: u64::MAX - 10,
+            ..frame
+        };
+        assert_eq!(read(buffer.bytes(), late).unwrap_err().rule, RowRule::Tick);
+    }
+}

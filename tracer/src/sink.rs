@@ -1,0 +1,410 @@
+//! The file end of the writer: what runs on its thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::boot::{BootFileRow, PIECE_LEN, encode_piece};
+use crate::chunk::{ChunkKind, NO_VCPU};
+use crate::digest::Digest;
+use crate::error::{Action, TraceError};
+use crate::event::Event;
+use crate::file::{Trailer, encode_file_header};
+use crate::flight::Flight;
+use crate::index::Index;
+use crate::input::Input;
+use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
+use crate::options::Options;
+use crate::pack::{Draft, PackedChunk, Packer};
+use crate::rows::{ROW_LIMIT, RowBuffer};
+use crate::schema::Schema;
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The recording.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its chunks.
+    pub chunks: u64,
+    /// Its events.
+    pub events: u64,
+    /// Its inputs.
+    pub inputs: u64,
+    /// Events that the flight recorder let go.
+    pub lost: u64,
+}
+
+/// Events of one vCPU on their way into a chunk.
+#[derive(Debug, Default)]
+struct EventStream {
+    buffer: RowBuffer,
+    last_tick: u64,
+}
+
+/// An open recording.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    index: Index,
+    options: Options,
+    packer: Packer,
+    file_packer: Packer,
+    streams: BTreeMap<u16, EventStream>,
+    inputs: RowBuffer,
+    last_input: u64,
+    pieces: BTreeSet<Digest>,
+    flight: Option<Flight>,
+    /// Header and body of the chunk being written, so that they go out in one write.
+    scratch: Vec<u8>,
+}
+
+impl Sink {
+    /// Makes the file with its header and schema.
+    pub(crate) fn create(path: &Path, options: Options) -> Result<Self, TraceError> {
+        let mut open = OpenOptions::new();
+        open.write(true)
+            .create(true)
+            .truncate(true)
+            .create_new(!options.overwrite);
+        let file = open
+            .open(path)
+            .map_err(|error| TraceError::io(path, Action::Create, error))?;
+        let packer =
+            |level| Packer::new(level).map_err(|error| TraceError::io(path, Action::Create, error));
+        let mut sink = Self {
+            path: path.to_owned(),
+            file,
+            offset: 0,
+            index: Index::default(),
+            packer: packer(options.event_level)?,
+            file_packer: packer(options.file_level)?,
+            streams: BTreeMap::new(),
+            inputs: RowBuffer::default(),
+            last_input: 0,
+            pieces: BTreeSet::new(),
+            flight: options.last.map(Flight::new),
+            scratch: Vec::new(),
+            options,
+        };
+        sink.write(&encode_file_header())?;
+        let schema = Schema::of_this_build().encode();
+        let schema = schema.map_err(|error| sink.unwritable("the schema", error))?;
+        let chunk = sink
+            .file_packer
+            .pack(Draft::plain(ChunkKind::Schema, 1), Vec::new(), &schema);
+        sink.write_chunk(chunk)?;
+        Ok(sink)
+    }
+
+    pub(crate) fn manifest(&mut self, manifest: &Manifest) -> Result<(), TraceError> {
+        self.plain(
+            ChunkKind::Manifest,
+            MANIFEST_VERSION,
+            "the manifest",
+            manifest,
+        )
+    }
+
+    pub(crate) fn host_info(&mut self, info: &HostInfo) -> Result<(), TraceError> {
+        self.plain(
+            ChunkKind::HostInfo,
+            HOST_INFO_VERSION,
+            "the host information",
+            info,
+        )
+    }
+
+    fn plain(
+        &mut self,
+        kind: ChunkKind,
+        version: u8,
+        what: &'static str,
+        content: &impl Serialize,
+    ) -> Result<(), TraceError> {
+        let body = postcard::to_stdvec(content).map_err(|error| self.unwritable(what, error))?;
+        if body.len() > kind.body_limit() as usize {
+            let reason = format!(
+                "it takes {} bytes, the limit is {}",
+                body.len(),
+                kind.body_limit()
+            );
+            return Err(TraceError::Unwritable {
+                path: self.path.clone(),
+                what,
+                reason,
+            });
+        }
+        let chunk = self
+            .file_packer
+            .pack(Draft::plain(kind, version), Vec::new(), &body);
+        self.write_chunk(chunk)
+    }
+
+    /// Stores a boot file: its content in pieces, once however often it is named, then its name.
+    pub(crate) fn boot_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), TraceError> {
+        let digest = self.content(bytes)?;
+        let row = BootFileRow {
+            name: name.to_owned(),
+            digest,
+            len: bytes.len() as u64,
+        };
+        self.plain(ChunkKind::BootFile, 1, "a boot file", &row)
+    }
+
+    /// Stores content by its digest.
+    fn content(&mut self, bytes: &[u8]) -> Result<Digest, TraceError> {
+        let digest = Digest::of(bytes);
+        if self.pieces.insert(digest) {
+            for (number, piece) in bytes.chunks(PIECE_LEN).enumerate() {
+                let body = encode_piece(digest, (number * PIECE_LEN) as u64, piece);
+                let draft = Draft::plain(ChunkKind::Piece, 1);
+                let chunk = self.file_packer.pack(draft, Vec::new(), &body);
+                self.write_chunk(chunk)?;
+            }
+        }
+        Ok(digest)
+    }
+
+    /// Takes in events of one vCPU and leaves the batch empty.
+    pub(crate) fn events(
+        &mut self,
+        vcpu: u16,
+        batch: &mut Vec<(u64, Event)>,
+    ) -> Result<(), TraceError> {
+        let mut stream = self.streams.remove(&vcpu).unwrap_or_default();
+        let mut outcome = Ok(());
+        for (tick, event) in &*batch {
+            outcome = self.event(vcpu, &mut stream, *tick, event);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        batch.clear();
+        self.streams.insert(vcpu, stream);
+        outcome
+    }
+
+    fn event(
+        &mut self,
+        vcpu: u16,
+        stream: &mut EventStream,
+        tick: u64,
+        event: &Event,
+    ) -> Result<(), TraceError> {
+        if tick < stream.last_tick {
+            return Err(self.tick_back(event.kind().name(), vcpu, tick, stream.last_tick));
+        }
+        stream.last_tick = tick;
+        let put = stream.buffer.put(tick, event);
+        put.map_err(|size| self.too_large(event.kind().name(), tick, size))?;
+        if self.is_full(&stream.buffer) {
+            return self.close_events(vcpu, &mut stream.buffer);
+        }
+        Ok(())
+    }
+
+    /// Writes inputs through.
+    pub(crate) fn inputs(&mut self, rows: &[(u64, Input)]) -> Result<(), TraceError> {
+        for (tick, input) in rows {
+            let what = input.kind().name();
+            if *tick < self.last_input {
+                return Err(self.tick_back(what, NO_VCPU, *tick, self.last_input));
+            }
+            self.last_input = *tick;
+            let put = self.inputs.put(*tick, input);
+            put.map_err(|size| self.too_large(what, *tick, size))?;
+            if self.is_full(&self.inputs) {
+                self.close_inputs()?;
+            }
+        }
+        self.close_inputs()
+    }
+
+    /// Closes every open chunk of events.
+    pub(crate) fn close_chunks(&mut self) -> Result<(), TraceError> {
+        for (vcpu, mut stream) in std::mem::take(&mut self.streams) {
+            let outcome = self.close_events(vcpu, &mut stream.buffer);
+            self.streams.insert(vcpu, stream);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last chunks and the index.
+    pub(crate) fn finish(&mut self) -> Result<Summary, TraceError> {
+        self.close_chunks()?;
+        self.close_inputs()?;
+        let mut lost = 0;
+        if let Some(flight) = self.flight.take() {
+            let (marks, kept) = flight.land();
+            for mark in marks {
+                lost += mark.count;
+                let chunk = mark.pack(&mut self.packer);
+                self.write_chunk(chunk)?;
+            }
+            for chunk in kept {
+                self.write_chunk(chunk)?;
+            }
+        }
+        let count = |kind| {
+            self.index
+                .of_kind(kind)
+                .map(|entry| u64::from(entry.header.rows))
+                .sum::<u64>()
+        };
+        let (events, inputs) = (count(ChunkKind::Events), count(ChunkKind::Inputs));
+        let chunks = self.index.entries().len() as u64;
+        let body = self.index.encode();
+        if body.len() <= ChunkKind::Index.body_limit() as usize {
+            let index_offset = self.offset;
+            let draft = Draft::plain(ChunkKind::Index, 1);
+            let mut chunk = self.packer.pack(draft, Vec::new(), &body);
+            chunk.header.seq = chunks as u32;
+            self.scratch.clear();
+            chunk.header.encode(&[], &mut self.scratch);
+            self.scratch.extend_from_slice(&chunk.body);
+            self.scratch.extend_from_slice(
+                &Trailer {
+                    index_offset,
+                    chunks,
+                }
+                .encode(),
+            );
+            self.write_scratch()?;
+        }
+        if self.options.sync {
+            let synced = self.file.sync_all();
+            synced.map_err(|error| TraceError::io(&self.path, Action::Sync, error))?;
+        }
+        let path = self.path.clone();
+        Ok(Summary {
+            path,
+            bytes: self.offset,
+            chunks,
+            events,
+            inputs,
+            lost,
+        })
+    }
+
+    fn is_full(&self, buffer: &RowBuffer) -> bool {
+        buffer.rows() >= self.options.chunk_rows
+            || buffer.bytes().len() >= self.options.chunk_bytes as usize
+    }
+
+    fn close_events(&mut self, vcpu: u16, buffer: &mut RowBuffer) -> Result<(), TraceError> {
+        if buffer.rows() == 0 {
+            return Ok(());
+        }
+        let chunk = pack_rows(&mut self.packer, ChunkKind::Events, vcpu, buffer);
+        buffer.clear();
+        match &mut self.flight {
+            Some(flight) => {
+                flight.keep(chunk);
+                Ok(())
+            }
+            None => self.write_chunk(chunk),
+        }
+    }
+
+    fn close_inputs(&mut self) -> Result<(), TraceError> {
+        if self.inputs.rows() == 0 {
+            return Ok(());
+        }
+        let chunk = pack_rows(&mut self.packer, ChunkKind::Inputs, NO_VCPU, &self.inputs);
+        self.inputs.clear();
+        self.write_chunk(chunk)
+    }
+
+    fn write_chunk(&mut self, mut chunk: PackedChunk) -> Result<(), TraceError> {
+        chunk.header.seq = self.index.entries().len() as u32;
+        self.scratch.clear();
+        chunk.header.encode(&chunk.counts, &mut self.scratch);
+        self.scratch.extend_from_slice(&chunk.body);
+        let offset = self.offset;
+        self.write_scratch()?;
+        self.index.push(offset, chunk.header, &chunk.counts);
+        Ok(())
+    }
+
+    fn write_scratch(&mut self) -> Result<(), TraceError> {
+        let bytes = std::mem::take(&mut self.scratch);
+        let outcome = self.write(&bytes);
+        self.scratch = bytes;
+        outcome
+    }
+
+    /// Appends bytes. When that fails, the file is cut back to the last whole chunk.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), TraceError> {
+        let Err(error) = self.file.write_all(bytes) else {
+            self.offset += bytes.len() as u64;
+            return Ok(());
+        };
+        // Should this fail too, a reader still finds the end of the last whole chunk by itself.
+        let _ = self.file.set_len(self.offset);
+        Err(match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                TraceError::NoSpace {
+                    path: self.path.clone(),
+                    offset: self.offset,
+                    wanted: bytes.len(),
+                    error: Arc::new(error),
+                }
+            }
+            _ => TraceError::io(&self.path, Action::Write, error),
+        })
+    }
+
+    fn unwritable(&self, what: &'static str, error: postcard::Error) -> TraceError {
+        TraceError::Unwritable {
+            path: self.path.clone(),
+            what,
+            reason: error.to_string(),
+        }
+    }
+
+    fn tick_back(&self, what: &'static str, vcpu: u16, tick: u64, last: u64) -> TraceError {
+        TraceError::TickBack {
+            path: self.path.clone(),
+            what,
+            vcpu,
+            tick,
+            last,
+        }
+    }
+
+    fn too_large(&self, what: &'static str, tick: u64, size: usize) -> TraceError {
+        TraceError::RowTooLarge {
+            path: self.path.clone(),
+            what,
+            tick,
+            size,
+            limit: ROW_LIMIT,
+        }
+    }
+}
+
+/// Packs the rows of a buffer.
+pub(crate) fn pack_rows(
+    packer: &mut Packer,
+    kind: ChunkKind,
+    vcpu: u16,
+    buffer: &RowBuffer,
+) -> PackedChunk {
+    let draft = Draft {
+        kind,
+        version: 1,
+        vcpu,
+        rows: buffer.rows(),
+        ticks: buffer.ticks(),
+    };
+    packer.pack(draft, buffer.counts(), buffer.bytes())
+}

@@ -1,0 +1,121 @@
+//! Where a reader's bytes come from.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Action, TraceError};
+
+/// A recording, in a file or in memory. Reading moves no position, so any thread may read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    path: PathBuf,
+    bytes: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    File(File),
+    Memory(Arc<[u8]>),
+}
+
+impl Source {
+    pub(crate) fn open(path: &Path) -> Result<Self, TraceError> {
+        let file = File::open(path).map_err(|error| TraceError::io(path, Action::Open, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: Content::File(file),
+        })
+    }
+
+    pub(crate) fn memory(name: &Path, bytes: Arc<[u8]>) -> Self {
+        Self {
+            path: name.to_owned(),
+            bytes: Content::Memory(bytes),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length now; a file that is being written grows.
+    pub(crate) fn len(&self) -> Result<u64, TraceError> {
+        match &self.bytes {
+            Content::File(file) => {
+                let metadata = file.metadata();
+                metadata
+                    .map(|data| data.len())
+                    .map_err(|error| self.fail(error))
+            }
+            Content::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// Fills `buffer` from `offset`; gives how much there was.
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, TraceError> {
+        match &self.bytes {
+            Content::File(file) => {
+                let mut filled = 0;
+                while filled < buffer.len() {
+                    match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                        Ok(0) => break,
+                        Ok(count) => filled += count,
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        Err(error) => return Err(self.fail(error)),
+                    }
+                }
+                Ok(filled)
+            }
+            Content::Memory(bytes) => {
+                let rest = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| bytes.get(start..));
+                let rest = rest.unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&rest[..count]);
+                Ok(count)
+            }
+        }
+    }
+
+    /// Exactly `len` bytes from `offset`, which the caller has bounded; `None` if there are fewer.
+    pub(crate) fn read_vec(&self, offset: u64, len: usize) -> Result<Option<Vec<u8>>, TraceError> {
+        let mut buffer = vec![0; len];
+        let count = self.read_at(offset, &mut buffer)?;
+        Ok((count == len).then_some(buffer))
+    }
+
+    fn fail(&self, error: io::Error) -> TraceError {
+        TraceError::io(&self.path, Action::Read, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_beyond_the_end_gives_what_there_is() {
+        let source = Source::memory(Path::new("memory"), Arc::from(*b"0123456789"));
+        let mut buffer = [0; 4];
+        assert_eq!(source.read_at(8, &mut buffer).unwrap(), 2);
+        assert_eq!(&buffer[..2], b"89");
+        assert_eq!(source.read_at(u64::MAX, &mut buffer).unwrap(), 0);
+        assert_eq!(source.read_vec(6, 4).unwrap().unwrap(), b"6789");
+        assert_eq!(source.read_vec(7, 4).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Source::open(Path::new("/no/such.clt"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("/no/such.clt: cannot open the recording"),
+            "{error}"
+        );
+    }
+}

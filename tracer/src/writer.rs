@@ -1,0 +1,321 @@
+//! The guest's end of the writer, and its thread.
+//!
+//! The vCPU thread fills batches of rows and hands full ones over; the writer thread encodes, packs
+//! and writes them. When it falls behind, handing over waits: the guest is not re-entered meanwhile,
+//! which it cannot notice, and nothing is lost.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::error::{Action, TraceError};
+use crate::event::Event;
+use crate::input::{Input, RecordEnd};
+use crate::manifest::{HostInfo, Manifest};
+use crate::options::Options;
+use crate::sink::{Sink, Summary};
+
+/// Inputs that are handed over without being asked to.
+const PENDING_INPUTS: usize = 256;
+
+type Batch = Vec<(u64, Event)>;
+
+enum Message {
+    Manifest(Box<Manifest>),
+    HostInfo(Box<HostInfo>),
+    BootFile {
+        name: String,
+        bytes: Arc<[u8]>,
+    },
+    Events {
+        vcpu: u16,
+        batch: Batch,
+    },
+    Inputs {
+        rows: Vec<(u64, Input)>,
+        done: Sender<()>,
+    },
+    Flush {
+        done: Sender<()>,
+    },
+    Finish {
+        done: Sender<Summary>,
+    },
+}
+
+/// What stopped the writer thread.
+type Failure = Arc<Mutex<Option<TraceError>>>;
+
+/// Writes a recording.
+///
+/// A writer that is dropped without [`Writer::finish`] leaves a readable recording without an end,
+/// as a killed one does.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    queue: Option<Sender<Message>>,
+    spare: Receiver<Batch>,
+    batch_rows: usize,
+    /// Batch of vCPU 0, the only one of most machines.
+    batch: Batch,
+    others: Vec<(u16, Batch)>,
+    inputs: Vec<(u64, Input)>,
+    failure: Failure,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Makes the file and starts the writer thread.
+    pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self, TraceError> {
+        let path = path.as_ref();
+        let options = options.clamped();
+        let (batch_rows, queue_batches) = (options.batch_rows, options.queue_batches);
+        let sink = Sink::create(path, options)?;
+        let (queue, messages) = bounded(queue_batches);
+        let (recycle, spare) = bounded(queue_batches);
+        let failure = Failure::default();
+        let slot = Arc::clone(&failure);
+        let thread = thread::Builder::new()
+            .name("trace-writer".to_owned())
+            .spawn(move || serve(sink, &messages, &recycle, &slot))
+            .map_err(|error| TraceError::io(path, Action::StartThread, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            queue: Some(queue),
+            spare,
+            batch_rows,
+            batch: Vec::with_capacity(batch_rows),
+            others: Vec::new(),
+            inputs: Vec::new(),
+            failure,
+            thread: Some(thread),
+        })
+    }
+
+    /// The file being written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the manifest. To be called once, before the first event.
+    pub fn manifest(&mut self, manifest: &Manifest) -> Result<(), TraceError> {
+        self.send(Message::Manifest(Box::new(manifest.clone())))
+    }
+
+    /// Writes what is known of the host; it is not compared.
+    pub fn host_info(&mut self, info: &HostInfo) -> Result<(), TraceError> {
+        self.send(Message::HostInfo(Box::new(info.clone())))
+    }
+
+    /// Stores a boot file under a name. Equal contents are stored once.
+    pub fn boot_file(&mut self, name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<(), TraceError> {
+        self.send(Message::BootFile {
+            name: name.to_owned(),
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Records an event of vCPU 0. Ticks of one vCPU must not go back.
+    ///
+    /// An error of the writer thread shows at the next batch that is handed over.
+    #[inline]
+    pub fn push(&mut self, tick: u64, event: Event) -> Result<(), TraceError> {
+        self.batch.push((tick, event));
+        if self.batch.len() >= self.batch_rows {
+            return self.hand_over();
+        }
+        Ok(())
+    }
+
+    /// Records an event of any vCPU.
+    pub fn push_on(&mut self, vcpu: u16, tick: u64, event: Event) -> Result<(), TraceError> {
+        if vcpu == 0 {
+            return self.push(tick, event);
+        }
+        let at = match self.others.iter().position(|(other, _)| *other == vcpu) {
+            Some(at) => at,
+            None => {
+                self.others
+                    .push((vcpu, Vec::with_capacity(self.batch_rows)));
+                self.others.len() - 1
+            }
+        };
+        let batch = &mut self.others[at].1;
+        batch.push((tick, event));
+        if batch.len() < self.batch_rows {
+            return Ok(());
+        }
+        let batch = std::mem::replace(batch, fresh(&self.spare, self.batch_rows));
+        self.send(Message::Events { vcpu, batch })
+    }
+
+    /// Records an input. It is in the file after [`Writer::flush_inputs`], which is to be called
+    /// before the guest goes on.
+    pub fn input(&mut self, tick: u64, input: Input) -> Result<(), TraceError> {
+        self.inputs.push((tick, input));
+        if self.inputs.len() >= PENDING_INPUTS {
+            return self.flush_inputs();
+        }
+        Ok(())
+    }
+
+    /// Waits until every input is in the file, where the end of this process cannot reach it.
+    pub fn flush_inputs(&mut self) -> Result<(), TraceError> {
+        if self.inputs.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.inputs);
+        let (done, wait) = bounded(1);
+        self.send(Message::Inputs { rows, done })?;
+        wait.recv().map_err(|_| self.fail())
+    }
+
+    /// Waits until everything recorded so far is in the file, for a reader that follows it.
+    ///
+    /// This closes the open chunks. Where it is called is part of the recording: to keep recordings
+    /// of the same thing equal, call it at ticks that follow from the guest alone.
+    pub fn flush(&mut self) -> Result<(), TraceError> {
+        self.hand_over_all()?;
+        self.flush_inputs()?;
+        let (done, wait) = bounded(1);
+        self.send(Message::Flush { done })?;
+        wait.recv().map_err(|_| self.fail())
+    }
+
+    /// Ends the recording in order: the end, the last chunks, the index.
+    pub fn finish(mut self, end: RecordEnd) -> Result<Summary, TraceError> {
+        self.input(end.tick, end.into())?;
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<Summary, TraceError> {
+        self.hand_over_all()?;
+        self.flush_inputs()?;
+        let (done, wait) = bounded(1);
+        self.send(Message::Finish { done })?;
+        let summary = wait.recv().map_err(|_| self.fail());
+        self.join();
+        summary
+    }
+
+    fn hand_over_all(&mut self) -> Result<(), TraceError> {
+        self.hand_over()?;
+        for at in 0..self.others.len() {
+            let (vcpu, batch) = &mut self.others[at];
+            let (vcpu, batch) = (*vcpu, std::mem::take(batch));
+            self.send(Message::Events { vcpu, batch })?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn hand_over(&mut self) -> Result<(), TraceError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::replace(&mut self.batch, fresh(&self.spare, self.batch_rows));
+        self.send(Message::Events { vcpu: 0, batch })
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), TraceError> {
+        let Some(queue) = &self.queue else { return Err(self.fail()) };
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        queue.send(message).map_err(|_| self.fail())
+    }
+
+    /// What stopped the writer thread, if anything has.
+    fn failure(&self) -> Option<TraceError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fail(&self) -> TraceError {
+        self.failure().unwrap_or_else(|| TraceError::Stopped { path: self.path.clone() })
+    }
+
+    fn join(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread shows as `Stopped` to whoever waits for it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            // There is nobody left to tell; what could be written is readable.
+            let _ = self.close();
+            self.join();
+        }
+    }
+}
+
+/// An empty batch, used before if there is one.
+fn fresh(spare: &Receiver<Batch>, batch_rows: usize) -> Batch {
+    spare
+        .try_recv()
+        .unwrap_or_else(|_| Vec::with_capacity(batch_rows))
+}
+
+/// The writer thread.
+fn serve(mut sink: Sink, messages: &Receiver<Message>, recycle: &Sender<Batch>, slot: &Failure) {
+    while let Ok(mut message) = messages.recv() {
+        let finishing = matches!(message, Message::Finish { .. });
+        let Err(error) = handle(&mut sink, &mut message, recycle) else {
+            if finishing {
+                return;
+            }
+            continue;
+        };
+        let is_content = !matches!(error, TraceError::Io { .. } | TraceError::NoSpace { .. });
+        // The reason is in place before the message goes, and with it the end of whoever waits.
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        drop(message);
+        if is_content && !finishing {
+            // What was given was wrong, not the disk: what came before can still be closed well.
+            let _ = sink.finish();
+        }
+        drop(sink);
+        // Whoever sends from now on sees the reason; what was under way is let go, so that nobody
+        // waits for an answer to it.
+        messages.iter().for_each(drop);
+        return;
+    }
+}
+
+fn handle(
+    sink: &mut Sink,
+    message: &mut Message,
+    recycle: &Sender<Batch>,
+) -> Result<(), TraceError> {
+    match message {
+        Message::Manifest(manifest) => sink.manifest(manifest),
+        Message::HostInfo(info) => sink.host_info(info),
+        Message::BootFile { name, bytes } => sink.boot_file(name, bytes),
+        Message::Events { vcpu, batch } => {
+            let outcome = sink.events(*vcpu, batch);
+            let _ = recycle.try_send(std::mem::take(batch));
+            outcome
+        }
+        Message::Inputs { rows, done } => {
+            sink.inputs(rows)?;
+            let _ = done.send(());
+            Ok(())
+        }
+        Message::Flush { done } => {
+            sink.close_chunks()?;
+            let _ = done.send(());
+            Ok(())
+        }
+        Message::Finish { done } => {
+            let summary = sink.finish()?;
+            let _ = done.send(summary);
+            Ok(())
+        }
+    }
+}
