@@ -55,6 +55,8 @@ pub struct Core {
     /// The next tick at which a device does something by itself.
     pub(crate) deadline: Tick,
     pub(crate) outputs: Vec<BoardEvent>,
+    /// Console bytes for whoever watches the guest right now; not part of the state.
+    pub(crate) console_tap: Option<Vec<u8>>,
     /// SYSRET restored a set trap flag: #DB comes before the first user instruction.
     pub(crate) step_pending: bool,
 }
@@ -98,6 +100,7 @@ impl Core {
             code_writes: Vec::new(),
             deadline: Tick(u64::MAX),
             outputs: Vec::new(),
+            console_tap: None,
             step_pending: false,
         };
         core.update_deadline();
@@ -251,6 +254,9 @@ impl Core {
     fn board_event(&mut self, event: BoardEvent) {
         match event {
             BoardEvent::ConsoleOut { byte, .. } => {
+                if let Some(tap) = &mut self.console_tap {
+                    tap.push(byte);
+                }
                 self.watcher.console_line.push(byte);
                 if byte == b'\n' || self.watcher.console_line.len() >= CONSOLE_PIECE_BYTES_MAX {
                     self.flush_console();

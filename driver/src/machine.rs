@@ -173,6 +173,16 @@ impl Machine {
         }
     }
 
+    /// Begins to keep console bytes for [`Machine::take_console`].
+    pub fn tap_console(&mut self) {
+        self.core.console_tap = Some(Vec::new());
+    }
+
+    /// The console bytes since the last call, if they are kept: whole lines or not.
+    pub fn take_console(&mut self) -> Vec<u8> {
+        self.core.console_tap.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// How many bytes of console input fit now.
     pub fn console_space(&self) -> usize {
         self.core.board.console_space()
@@ -361,6 +371,10 @@ impl Machine {
             None if core.cpu.halted => Exit::Idle,
             None => return None,
         };
+        if exit == Exit::Idle {
+            // A prompt has no newline; the guest waits now, so it is whole.
+            core.flush_console();
+        }
         self.leave_passage(exit);
         if take {
             let delivered = self.take_interrupt(nmi);

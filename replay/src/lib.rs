@@ -1,1 +1,20 @@
-//! Recording and going back, for colinux-trace.
+//! Recording and going back.
+//!
+//! This crate joins the machine to the trace. *Ground state* is what a recording cannot do without:
+//! the manifest, the boot files, the inputs. Everything else, events and digests, is *derived*: a
+//! replay produces it again, and comparing the two is what `verify` does.
+
+pub mod convert;
+pub mod divergence;
+pub mod error;
+pub mod record;
+pub mod runner;
+pub mod session;
+pub mod setup;
+
+pub use divergence::{Divergence, Verdict, verify};
+pub use error::ReplayError;
+pub use record::{Host, HostIdle, HostTurn, Outcome, Recorder};
+pub use runner::{EventSink, Moment, NoSink, Runner};
+pub use session::Session;
+pub use setup::{RecordConfig, SetupError};

@@ -33,9 +33,10 @@ vocabulary! {
             /// Its argument.
             arg: u64,
         }
-        /// Virtual time jumped while every vCPU was halted.
+        /// The idle guest was woken before its next deadline. Without this input, virtual time jumps
+        /// to the deadline whenever every vCPU is halted.
         0x06 Input 0 IdleWarp {
-            /// Nanoseconds.
+            /// Virtual time at which it was woken: nanoseconds since power-on, before the deadline.
             ns: u64,
         }
         /// A choice of vCPU that does not follow from the state.

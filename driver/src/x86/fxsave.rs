@@ -37,7 +37,14 @@ fn xmm_count(c: &Core) -> u64 {
 fn fxsave<const WIDE: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let ea = area(c, op)?;
     let xmms = xmm_count(c);
-    c.check_write(ea, if xmms == 16 { WRITTEN_BYTES } else { WRITTEN_BYTES - 128 })?;
+    c.check_write(
+        ea,
+        if xmms == 16 {
+            WRITTEN_BYTES
+        } else {
+            WRITTEN_BYTES - 128
+        },
+    )?;
     let x = c.cpu.x87;
     let words = u64::from(x.control)
         | u64::from(x.status) << 16

@@ -67,7 +67,10 @@ impl Env {
     /// The environment an instruction begins with.
     #[inline(always)]
     pub fn new(mxcsr: u32) -> Self {
-        Env { control: mxcsr, raised: 0 }
+        Env {
+            control: mxcsr,
+            raised: 0,
+        }
     }
 
     /// The rounding mode.
@@ -91,7 +94,11 @@ impl Env {
     /// A denormal operand as the instruction sees it.
     #[inline(always)]
     pub fn operand<F: Format>(&self, x: u64) -> u64 {
-        if self.control & DAZ != 0 && F::is_denormal(x) { x & F::SIGN } else { x }
+        if self.control & DAZ != 0 && F::is_denormal(x) {
+            x & F::SIGN
+        } else {
+            x
+        }
     }
 
     /// Notes denormal operands.
@@ -238,10 +245,18 @@ impl Parts {
     #[inline]
     pub fn normalized(sign: bool, exp: i32, sig: u64) -> Self {
         if sig == 0 {
-            return Parts { sign, exp: EXP_ZERO, sig };
+            return Parts {
+                sign,
+                exp: EXP_ZERO,
+                sig,
+            };
         }
         let shift = sig.leading_zeros();
-        Parts { sign, exp: exp - shift as i32, sig: sig << shift }
+        Parts {
+            sign,
+            exp: exp - shift as i32,
+            sig: sig << shift,
+        }
     }
 
     /// `sig * 2^(exp - 127)`; what 64 bits cannot hold is remembered in the lowest one, where it
@@ -249,12 +264,20 @@ impl Parts {
     #[inline]
     pub fn normalized_wide(sign: bool, exp: i32, sig: u128) -> Self {
         if sig == 0 {
-            return Parts { sign, exp: EXP_ZERO, sig: 0 };
+            return Parts {
+                sign,
+                exp: EXP_ZERO,
+                sig: 0,
+            };
         }
         let shift = sig.leading_zeros();
         let sig = sig << shift;
         let sticky = u64::from(sig as u64 != 0);
-        Parts { sign, exp: exp - shift as i32, sig: (sig >> 64) as u64 | sticky }
+        Parts {
+            sign,
+            exp: exp - shift as i32,
+            sig: (sig >> 64) as u64 | sticky,
+        }
     }
 }
 

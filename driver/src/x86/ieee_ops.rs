@@ -22,17 +22,26 @@ macro_rules! host {
         impl Host for $format {
             #[inline(always)]
             fn add(a: u64, b: u64) -> u64 {
-                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
+                let (a, b) = (
+                    <$float>::from_bits(a as $bits),
+                    <$float>::from_bits(b as $bits),
+                );
                 (a + b).to_bits().into()
             }
             #[inline(always)]
             fn mul(a: u64, b: u64) -> u64 {
-                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
+                let (a, b) = (
+                    <$float>::from_bits(a as $bits),
+                    <$float>::from_bits(b as $bits),
+                );
                 (a * b).to_bits().into()
             }
             #[inline(always)]
             fn div(a: u64, b: u64) -> u64 {
-                let (a, b) = (<$float>::from_bits(a as $bits), <$float>::from_bits(b as $bits));
+                let (a, b) = (
+                    <$float>::from_bits(a as $bits),
+                    <$float>::from_bits(b as $bits),
+                );
                 (a / b).to_bits().into()
             }
             #[inline(always)]
@@ -95,7 +104,13 @@ pub fn div<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
 /// The square root of `a`.
 #[inline(always)]
 pub fn sqrt<F: Host>(a: u64, env: &mut Env) -> u64 {
-    ordinary::<F>(a, a, env, |a, _| F::sqrt(a), |a, _, env| sqrt_exact::<F>(a, env))
+    ordinary::<F>(
+        a,
+        a,
+        env,
+        |a, _| F::sqrt(a),
+        |a, _, env| sqrt_exact::<F>(a, env),
+    )
 }
 
 #[inline(never)]
@@ -115,7 +130,11 @@ fn add_exact<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
         return b;
     }
     let (a, b) = (Parts::of::<F>(a), Parts::of::<F>(b));
-    let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
+    let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) {
+        (a, b)
+    } else {
+        (b, a)
+    };
     // Two bits of headroom; what the smaller one loses stays as its lowest bit, which is far enough
     // below the result's last place even after the top bits cancel.
     let distance = big.exp.abs_diff(small.exp);
@@ -148,7 +167,10 @@ fn mul_exact<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
     env.note_denormals::<F>(a, b);
     let (a, b) = (Parts::of::<F>(a), Parts::of::<F>(b));
     let product = u128::from(a.sig) * u128::from(b.sig);
-    round::<F>(Parts::normalized_wide(a.sign != b.sign, a.exp + b.exp + 1, product), env)
+    round::<F>(
+        Parts::normalized_wide(a.sign != b.sign, a.exp + b.exp + 1, product),
+        env,
+    )
 }
 
 #[inline(never)]
@@ -177,7 +199,10 @@ fn div_exact<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
     let (quotient, rest) = (dividend / u128::from(b.sig), dividend % u128::from(b.sig));
     // The quotient has 63 or 64 bits; below them goes the sign of life of the rest.
     let wide = quotient << 1 | u128::from(rest != 0);
-    round::<F>(Parts::normalized_wide(sign != 0, a.exp - b.exp + 63, wide), env)
+    round::<F>(
+        Parts::normalized_wide(sign != 0, a.exp - b.exp + 63, wide),
+        env,
+    )
 }
 
 #[inline(never)]
@@ -203,7 +228,14 @@ fn sqrt_exact<F: Format>(a: u64, env: &mut Env) -> u64 {
     let root = m.isqrt();
     let lost = root * root != m;
     let exp = (a.exp - 63 - shift) / 2 + 63;
-    round::<F>(Parts { sign: false, exp, sig: root as u64 | u64::from(lost) }, env)
+    round::<F>(
+        Parts {
+            sign: false,
+            exp,
+            sig: root as u64 | u64::from(lost),
+        },
+        env,
+    )
 }
 
 /// Compares; `None` where an operand is a NaN. Quiet NaNs are invalid only if `signalling`.
@@ -218,7 +250,11 @@ pub fn compare<F: Format>(a: u64, b: u64, signalling: bool, env: &mut Env) -> Op
     env.note_denormals::<F>(a, b);
     let key = |x: u64| {
         let magnitude = (x & !F::SIGN) as i64;
-        if x & F::SIGN != 0 { -magnitude } else { magnitude }
+        if x & F::SIGN != 0 {
+            -magnitude
+        } else {
+            magnitude
+        }
     };
     Some(key(a).cmp(&key(b)))
 }
@@ -283,7 +319,11 @@ pub fn to_integer<F: Format>(a: u64, bits: u32, rounding: Rounding, env: &mut En
     if inexact {
         env.raised |= PE;
     }
-    let value = if v.sign { magnitude.wrapping_neg() } else { magnitude };
+    let value = if v.sign {
+        magnitude.wrapping_neg()
+    } else {
+        magnitude
+    };
     value & u64::MAX >> (64 - bits)
 }
 
@@ -320,7 +360,10 @@ fn approximate(a: u64, exact: impl FnOnce(u64, &mut Env) -> Parts, zero_at_infin
 pub fn reciprocal(a: u64) -> u64 {
     let exact = |a: u64, _: &mut Env| {
         let a = Parts::of::<Single>(a);
-        let (quotient, rest) = ((1u128 << 126) / u128::from(a.sig), (1u128 << 126) % u128::from(a.sig));
+        let (quotient, rest) = (
+            (1u128 << 126) / u128::from(a.sig),
+            (1u128 << 126) % u128::from(a.sig),
+        );
         Parts::normalized_wide(a.sign, 63 - a.exp, quotient << 1 | u128::from(rest != 0))
     };
     approximate(a, exact, a & Single::SIGN)
@@ -343,4 +386,103 @@ pub fn reciprocal_root(a: u64) -> u64 {
         Parts::normalized_wide(false, 94 - even / 2, root << 1 | u128::from(lost))
     };
     approximate(a, exact, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x86::ieee::mxcsr::{DE, OE, UE};
+
+    fn flags(control: u32, f: impl Fn(&mut Env) -> u64) -> (u64, u32) {
+        let mut env = Env::new(control);
+        let r = f(&mut env);
+        (r, env.raised)
+    }
+
+    #[test]
+    fn tininess_is_judged_before_the_exponent_is_bounded() {
+        // (1 - 2^-24) * 2^-126 rounds up to the smallest normal single, yet is tiny: its magnitude
+        // has a single's 24 bits exactly.
+        let tiny = (1.0 - 2f64.powi(-24)) * 2f64.powi(-126);
+        let narrow = |control| flags(control, |e| convert::<Double, Single>(tiny.to_bits(), e));
+        assert_eq!(narrow(DEFAULT), (1 << 23, UE | PE));
+        assert_eq!(narrow(DEFAULT | FTZ), (0, UE | PE));
+        // With one bit more, 25 of them, rounding to 24 reaches the smallest normal number.
+        let tiny = (1.0 - 2f64.powi(-25)) * 2f64.powi(-126);
+        let narrow = |control| flags(control, |e| convert::<Double, Single>(tiny.to_bits(), e));
+        assert_eq!(narrow(DEFAULT), (1 << 23, PE));
+        assert_eq!(narrow(DEFAULT | FTZ), (1 << 23, PE));
+    }
+
+    #[test]
+    fn overflow_goes_where_the_rounding_mode_points() {
+        let max = f64::MAX.to_bits();
+        let sum = |mode: u32| flags(DEFAULT | mode << 13, |e| add::<Double>(max, max, e));
+        assert_eq!(sum(0), (Double::INFINITY, OE | PE));
+        assert_eq!(sum(1), (max, OE | PE));
+        assert_eq!(sum(2), (Double::INFINITY, OE | PE));
+        assert_eq!(sum(3), (max, OE | PE));
+    }
+
+    #[test]
+    fn the_first_nan_wins_and_becomes_quiet() {
+        let (quiet, signalling) = (0x7ff8_0000_0000_0001, 0xfff0_0000_0000_0002);
+        let sum = |a, b| flags(DEFAULT, |e| add::<Double>(a, b, e));
+        assert_eq!(sum(quiet, signalling), (quiet, IE));
+        assert_eq!(sum(signalling, quiet), (0xfff8_0000_0000_0002, IE));
+        assert_eq!(sum(1, quiet), (quiet, 0));
+        let difference = flags(DEFAULT, |e| {
+            sub::<Double>(Double::INFINITY, Double::INFINITY, e)
+        });
+        assert_eq!(difference, (Double::DEFAULT_NAN, IE));
+    }
+
+    #[test]
+    fn the_host_is_asked_only_where_it_cannot_err() {
+        // With the inexact flag set already, denormal operands must still be noted.
+        let r = flags(DEFAULT | PE, |e| mul::<Double>(1, 3f64.to_bits(), e));
+        assert_eq!(r, (3, DE));
+        let r = flags(DEFAULT | PE, |e| {
+            add::<Double>(1f64.to_bits(), 2f64.to_bits(), e)
+        });
+        assert_eq!(r, (3f64.to_bits(), 0));
+    }
+
+    #[test]
+    fn approximations_stay_within_half_a_place_of_thirteen_bits() {
+        let single = |bits: u64| f64::from(f32::from_bits(bits as u32));
+        for i in 0..200_000u64 {
+            let a = i.wrapping_mul(0x9e37_79b9) & 0x7fff_ffff;
+            // Where neither operand nor result leaves the normal range.
+            if !(1 << 23..0x7e80_0000).contains(&a) {
+                continue;
+            }
+            let error = (single(reciprocal(a)) * single(a) - 1.0).abs();
+            assert!(error <= 2f64.powi(-13), "1/{a:#x}: {error}");
+            let error = (single(reciprocal_root(a)) * single(a).sqrt() - 1.0).abs();
+            assert!(
+                error <= 2f64.powi(-13) * 1.000_001,
+                "1/sqrt {a:#x}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn approximations_of_what_is_not_ordinary() {
+        let minus = |x: u64| x | Single::SIGN;
+        assert_eq!(reciprocal(minus(0)), minus(Single::INFINITY));
+        assert_eq!(reciprocal(5), Single::INFINITY);
+        assert_eq!(reciprocal(minus(Single::INFINITY)), minus(0));
+        assert_eq!(reciprocal(0x7f00_0000), 0);
+        assert_eq!(reciprocal(0x3f80_0000), 0x3f80_0000);
+        assert_eq!(reciprocal_root(minus(0)), minus(Single::INFINITY));
+        assert_eq!(reciprocal_root(minus(0x3f80_0000)), Single::DEFAULT_NAN);
+        assert_eq!(
+            reciprocal_root(minus(Single::INFINITY)),
+            Single::DEFAULT_NAN
+        );
+        assert_eq!(reciprocal_root(0x4080_0000), 0x3f00_0000);
+        assert_eq!(reciprocal_root(Single::INFINITY), 0);
+        assert_eq!(reciprocal_root(0x7f80_0001), 0x7fc0_0001);
+    }
 }

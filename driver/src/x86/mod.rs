@@ -15,6 +15,7 @@ pub mod decode;
 pub mod far;
 pub mod flagops;
 pub mod fxsave;
+pub mod harness;
 pub mod ieee;
 pub mod ieee_ops;
 pub mod io;

@@ -68,7 +68,11 @@ pub fn sse_ready(c: &mut Core) -> Result<(), Trap> {
 #[inline(never)]
 fn sse_unready(c: &mut Core) -> Trap {
     let undefined = c.cpu.cr0 & CR0_EM | !c.cpu.cr4 & CR4_OSFXSR != 0;
-    c.raise(Fault::plain(if undefined { vector::UD } else { vector::NM }))
+    c.raise(Fault::plain(if undefined {
+        vector::UD
+    } else {
+        vector::NM
+    }))
 }
 
 /// The value of an XMM register.
@@ -86,7 +90,11 @@ pub fn set_xmm(c: &mut Core, n: u8, value: Xmm) {
 /// Legacy SSE faults on 128-bit operands that are not aligned, except in the moves that say so.
 #[inline(always)]
 fn aligned(c: &mut Core, ea: u64) -> Result<(), Trap> {
-    if ea & 15 == 0 { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
+    if ea & 15 == 0 {
+        Ok(())
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 /// Loads 128 bits from any address.
@@ -152,3 +160,7 @@ pub fn low32_source<const SRC: u8>(c: &mut Core, op: &Op) -> Result<u32, Trap> {
         Ok(xmm(c, op.src)[0] as u32)
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[path = "sse_tests.rs"]
+mod tests;

@@ -42,7 +42,11 @@ fn lower_from_gpr<T: Format>(insn: &Instruction, _: &mut Op) -> Option<Body> {
 /// The rounding of a conversion to integers: MXCSR's, or truncation.
 #[inline(always)]
 fn rounding<const TRUNCATE: bool>(env: &Env) -> Rounding {
-    if TRUNCATE { Rounding::Zero } else { env.rounding() }
+    if TRUNCATE {
+        Rounding::Zero
+    } else {
+        env.rounding()
+    }
 }
 
 /// CVTSS2SI, CVTTSS2SI, CVTSD2SI, CVTTSD2SI.
@@ -166,8 +170,11 @@ packed! {
 
 fn packed<K: Packed, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     sse_ready(c)?;
-    let a =
-        if K::NARROW { [low64_source::<SRC>(c, op)?, 0] } else { xmm_source::<SRC>(c, op)? };
+    let a = if K::NARROW {
+        [low64_source::<SRC>(c, op)?, 0]
+    } else {
+        xmm_source::<SRC>(c, op)?
+    };
     let mut env = Env::new(c.cpu.mxcsr);
     let r = K::eval(a, &mut env);
     settle(c, env)?;
@@ -222,7 +229,11 @@ fn to_mm<const DOUBLE: bool, const TRUNCATE: bool, const SRC: u8>(
 ) -> Result<(), Trap> {
     sse_ready(c)?;
     mmx_ready(c)?;
-    let a = if DOUBLE { xmm_source::<SRC>(c, op)? } else { [low64_source::<SRC>(c, op)?, 0] };
+    let a = if DOUBLE {
+        xmm_source::<SRC>(c, op)?
+    } else {
+        [low64_source::<SRC>(c, op)?, 0]
+    };
     let mut env = Env::new(c.cpu.mxcsr);
     let mode = rounding::<TRUNCATE>(&env);
     let r = if DOUBLE {

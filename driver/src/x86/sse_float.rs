@@ -131,7 +131,10 @@ fn packed<K: Arith, F: Host, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(),
     let a = xmm(c, op.dst);
     let mut env = Env::new(c.cpu.mxcsr);
     let mut f = |a, b| K::eval::<F>(a, b, op.imm, &mut env);
-    let r = [pairs::<F>(a[0], b[0], &mut f), pairs::<F>(a[1], b[1], &mut f)];
+    let r = [
+        pairs::<F>(a[0], b[0], &mut f),
+        pairs::<F>(a[1], b[1], &mut f),
+    ];
     settle(c, env)?;
     set_xmm(c, op.dst, r);
     Ok(())

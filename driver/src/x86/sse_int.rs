@@ -30,8 +30,7 @@ pub fn words(a: u64, b: u64, f: impl Fn(u16, u16) -> u16) -> u64 {
 /// Applies a function to each pair of doublewords.
 #[inline(always)]
 pub fn dwords(a: u64, b: u64, f: impl Fn(u32, u32) -> u32) -> u64 {
-    u64::from(f(a as u32, b as u32))
-        | u64::from(f((a >> 32) as u32, (b >> 32) as u32)) << 32
+    u64::from(f(a as u32, b as u32)) | u64::from(f((a >> 32) as u32, (b >> 32) as u32)) << 32
 }
 
 /// An operation on lanes inside a half.
@@ -194,7 +193,11 @@ impl Shift for Psrad {
 
 fn xmm_shift<K: Shift, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     sse_ready(c)?;
-    let count = if SRC == I { op.imm & 0xff } else { xmm_source::<SRC>(c, op)?[0] };
+    let count = if SRC == I {
+        op.imm & 0xff
+    } else {
+        xmm_source::<SRC>(c, op)?[0]
+    };
     let a = xmm(c, op.dst);
     set_xmm(c, op.dst, [K::half(a[0], count), K::half(a[1], count)]);
     Ok(())
@@ -202,7 +205,11 @@ fn xmm_shift<K: Shift, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap>
 
 fn mm_shift<K: Shift, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     mmx_ready(c)?;
-    let count = if SRC == I { op.imm & 0xff } else { mm_source::<SRC>(c, op)? };
+    let count = if SRC == I {
+        op.imm & 0xff
+    } else {
+        mm_source::<SRC>(c, op)?
+    };
     enter_mmx(c);
     let a = mm(c, op.dst);
     set_mm(c, op.dst, K::half(a, count));

@@ -26,7 +26,11 @@ fn copy(c: &mut Core, op: &Op) -> Result<(), Trap> {
 fn load<const ALIGNED: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     sse_ready(c)?;
     let ea = c.ea(op);
-    let value = if ALIGNED { read_aligned(c, ea)? } else { read_unaligned(c, ea)? };
+    let value = if ALIGNED {
+        read_aligned(c, ea)?
+    } else {
+        read_unaligned(c, ea)?
+    };
     set_xmm(c, op.dst, value);
     Ok(())
 }
@@ -35,7 +39,11 @@ fn store<const ALIGNED: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     sse_ready(c)?;
     let ea = c.ea(op);
     let value = xmm(c, op.src);
-    if ALIGNED { write_aligned(c, ea, value) } else { write_unaligned(c, ea, value) }
+    if ALIGNED {
+        write_aligned(c, ea, value)
+    } else {
+        write_unaligned(c, ea, value)
+    }
 }
 
 fn lower_full<const ALIGNED: bool>(insn: &Instruction, _: &mut Op) -> Option<Body> {
@@ -77,7 +85,11 @@ fn set_half<const TO: usize, const FROM: usize, const SRC: u8>(
     op: &Op,
 ) -> Result<(), Trap> {
     sse_ready(c)?;
-    let value = if SRC == M { low64_source::<M>(c, op)? } else { xmm(c, op.src)[FROM] };
+    let value = if SRC == M {
+        low64_source::<M>(c, op)?
+    } else {
+        xmm(c, op.src)[FROM]
+    };
     let mut result = xmm(c, op.dst);
     result[TO] = value;
     set_xmm(c, op.dst, result);
@@ -235,7 +247,11 @@ fn pmovmskb_mm(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn lower_pmovmskb(insn: &Instruction, _: &mut Op) -> Option<Body> {
-    Some(if class(insn, 1) == Class::Mm { pmovmskb_mm } else { pmovmskb })
+    Some(if class(insn, 1) == Class::Mm {
+        pmovmskb_mm
+    } else {
+        pmovmskb
+    })
 }
 
 fn movmskpd(c: &mut Core, op: &Op) -> Result<(), Trap> {
@@ -288,7 +304,11 @@ fn lower_masked(insn: &Instruction, op: &mut Op) -> Option<Body> {
     op.base = RDI;
     op.dst = insn.op1_register().number() as u8;
     op.src = insn.op2_register().number() as u8;
-    Some(if class(insn, 1) == Class::Mm { maskmovq } else { maskmovdqu })
+    Some(if class(insn, 1) == Class::Mm {
+        maskmovq
+    } else {
+        maskmovdqu
+    })
 }
 
 /// The rows of this family.
@@ -317,7 +337,9 @@ mod tests {
     #[test]
     fn sign_bits_of_bytes_are_gathered_in_order() {
         for bits in 0..=255u64 {
-            let spread = (0..8).fold(0x7f7f_7f7f_7f7f_7f7f, |v, i| v | (bits >> i & 1) << (8 * i + 7));
+            let spread = (0..8).fold(0x7f7f_7f7f_7f7f_7f7f, |v, i| {
+                v | (bits >> i & 1) << (8 * i + 7)
+            });
             assert_eq!(byte_signs(spread), bits);
             assert_eq!(byte_signs(spread & 0x8080_8080_8080_8080), bits);
         }

@@ -164,7 +164,12 @@ fn shift_bytes<const LEFT: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let [low, high] = xmm(c, op.dst);
     let v = u128::from(high) << 64 | u128::from(low);
     let bits = 8 * (op.imm & 0xff) as u32;
-    let r = if LEFT { v.checked_shl(bits) } else { v.checked_shr(bits) }.unwrap_or(0);
+    let r = if LEFT {
+        v.checked_shl(bits)
+    } else {
+        v.checked_shr(bits)
+    }
+    .unwrap_or(0);
     set_xmm(c, op.dst, [r as u64, (r >> 64) as u64]);
     Ok(())
 }
@@ -263,15 +268,27 @@ mod tests {
 
     #[test]
     fn interleaving_alternates_and_starts_with_the_destination() {
-        assert_eq!(interleave::<8>(0x4433_2211, 0x8877_6655), 0x8844_7733_6622_5511);
-        assert_eq!(interleave::<16>(0x2222_1111, 0x4444_3333), 0x4444_2222_3333_1111);
+        assert_eq!(
+            interleave::<8>(0x4433_2211, 0x8877_6655),
+            0x8844_7733_6622_5511
+        );
+        assert_eq!(
+            interleave::<16>(0x2222_1111, 0x4444_3333),
+            0x4444_2222_3333_1111
+        );
         assert_eq!(interleave::<32>(1, 2), 0x2_0000_0001);
     }
 
     #[test]
     fn packing_saturates() {
         assert_eq!(Packsswb::mm(0x0080_007f_ff80_ff7f, 0), 0x7f7f_8080);
-        assert_eq!(Packuswb::mm(0x0100_00ff_ffff_0001, 0x7fff_0000_0000_0000), 0xff00_0000_ffff_0001);
-        assert_eq!(Packssdw::mm(0x0000_8000_ffff_7fff, 0x0000_7fff_ffff_8000), 0x7fff_8000_7fff_8000);
+        assert_eq!(
+            Packuswb::mm(0x0100_00ff_ffff_0001, 0x7fff_0000_0000_0000),
+            0xff00_0000_ffff_0001
+        );
+        assert_eq!(
+            Packssdw::mm(0x0000_8000_ffff_7fff, 0x0000_7fff_ffff_8000),
+            0x7fff_8000_7fff_8000
+        );
     }
 }

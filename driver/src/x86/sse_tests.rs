@@ -3,26 +3,25 @@
 
 use std::arch::asm;
 
-use super::decode::decode;
-use super::op::Op;
-use super::table::Table;
 use crate::core::Core;
 use crate::cpu::fault::{Trap, TrapCause, vector};
 use crate::cpu::flags::STATUS;
 use crate::cpu::state::{
-    CR0_EM, CR0_NE, CR0_PE, CR0_PG, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_PAE, EFER_LMA,
-    EFER_LME,
+    CR0_EM, CR0_NE, CR0_PE, CR0_PG, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_PAE, EFER_LMA, EFER_LME,
 };
 use crate::dev::bus::{Board, BoardConfig};
 use crate::mem::ppram::Ppram;
 use crate::tick::Clock;
+use crate::x86::decode::decode;
+use crate::x86::op::Op;
+use crate::x86::table::Table;
 
 /// What an instruction may read and write. The memory operand is `[rdi + 32]`.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct State {
     xmm: [[u64; 2]; 2],
-    memory: [u64; 2],
+    memory: [u64; 3],
     rax: u64,
     flags: u64,
     mxcsr: u32,
@@ -35,18 +34,18 @@ type Host = fn(&mut State);
 
 /// Instructions with what runs them on the host, and where there their bytes are.
 macro_rules! host {
-    ($($insn:literal)*) => {
+    ($($insn:expr),* $(,)?) => {
         [$(($insn, (|s: &mut State| {
             // SAFETY: the instruction reads and writes the registers named, and memory in `s`.
             unsafe {
                 asm!(
-                    "movups xmm0, [rdi]", "movups xmm1, [rdi + 16]", "mov rax, [rdi + 48]",
-                    "movq mm0, [rdi + 88]", "movq mm1, [rdi + 96]", "ldmxcsr [rdi + 64]",
+                    "movups xmm0, [rdi]", "movups xmm1, [rdi + 16]", "mov rax, [rdi + 56]",
+                    "movq mm0, [rdi + 96]", "movq mm1, [rdi + 104]", "ldmxcsr [rdi + 72]",
                     "2:", $insn, "3:",
-                    "pushfq", "pop rcx", "mov [rdi + 56], rcx", "stmxcsr [rdi + 64]",
-                    "ldmxcsr [rdi + 68]", "movups [rdi], xmm0", "mov [rdi + 48], rax",
-                    "movq [rdi + 88], mm0", "emms", "lea rcx, [rip + 2b]", "mov [rdi + 72], rcx",
-                    "lea rcx, [rip + 3b]", "mov [rdi + 80], rcx",
+                    "pushfq", "pop rcx", "mov [rdi + 64], rcx", "stmxcsr [rdi + 72]",
+                    "ldmxcsr [rdi + 76]", "movups [rdi], xmm0", "mov [rdi + 56], rax",
+                    "movq [rdi + 96], mm0", "emms", "lea rcx, [rip + 2b]", "mov [rdi + 80], rcx",
+                    "lea rcx, [rip + 3b]", "mov [rdi + 88], rcx",
                     in("rdi") s, out("rax") _, out("rcx") _, out("xmm0") _, out("xmm1") _,
                     out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
                     out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _,
@@ -95,7 +94,8 @@ impl Random {
             7 => bias - (u64::from(fraction) + self.below(8)).min(bias),
             _ => bias - 4 + self.below(8),
         };
-        (self.next() & 1) << (fraction.ilog2() / 5 * 32 + 31) | field << fraction | bits
+        let sign = if fraction == 52 { 63 } else { 31 };
+        (self.next() & 1) << sign | field << fraction | bits
     }
 
     fn half(&mut self) -> u64 {
@@ -113,7 +113,7 @@ impl Random {
         let mut pair = || [self.half(), self.half()];
         let mut s = State {
             xmm: [pair(), pair()],
-            memory: pair(),
+            memory: [pair()[0], pair()[0], pair()[0]],
             mm: pair(),
             host_mxcsr: 0x1f80,
             ..State::default()
@@ -140,7 +140,10 @@ fn core() -> Core {
     let mut c = Core::new(
         Ppram::new(0x10000),
         Board::new(&BoardConfig { rtc_epoch_s: 0 }),
-        Clock { ns_per_tick: 1, warp_ns: 0 },
+        Clock {
+            ns_per_tick: 1,
+            warp_ns: 0,
+        },
     );
     c.cpu.cr0 |= CR0_NE;
     c.cpu.cr4 |= CR4_OSFXSR | CR4_OSXMMEXCPT;
@@ -149,7 +152,7 @@ fn core() -> Core {
 }
 
 fn one(bytes: &[u8]) -> Op {
-    let decoded = decode(&Table::default(), bytes, 64);
+    let decoded = decode(&Table::default(), bytes, 64, 1);
     assert_eq!(decoded.ops.len(), 1, "{bytes:x?}");
     decoded.ops[0].clone()
 }
@@ -162,6 +165,8 @@ fn run(c: &mut Core, op: &Op, s: &mut State) -> Result<(), Trap> {
     c.cpu.mxcsr = s.mxcsr;
     for i in 0..2 {
         c.cpu.x87.regs[i] = (s.mm[i], 0xffff);
+    }
+    for i in 0..3 {
         let at = AT + 32 + 8 * i;
         c.ram.bytes_mut()[at..at + 8].copy_from_slice(&s.memory[i].to_le_bytes());
     }
@@ -171,7 +176,7 @@ fn run(c: &mut Core, op: &Op, s: &mut State) -> Result<(), Trap> {
     s.mxcsr = c.cpu.mxcsr;
     s.flags = c.cpu.lazy.bits();
     s.mm[0] = c.cpu.x87.regs[0].0;
-    for i in 0..2 {
+    for i in 0..3 {
         let at = AT + 32 + 8 * i;
         s.memory[i] = u64::from_le_bytes(c.ram.bytes()[at..at + 8].try_into().unwrap());
     }
@@ -193,13 +198,21 @@ fn compare(instructions: &[(&str, Host)], cases: u32) {
             let before = random.state();
             let (mut theirs, mut ours) = (before, before);
             host(&mut theirs);
-            assert_eq!(run(&mut c, &op, &mut ours), Ok(()), "{name} case {case}: {:?}", c.trap);
+            assert_eq!(
+                run(&mut c, &op, &mut ours),
+                Ok(()),
+                "{name} case {case}: {:?}",
+                c.trap
+            );
             theirs.code = before.code;
             theirs.flags &= STATUS;
             if !name.contains("comis") {
                 theirs.flags = ours.flags;
             }
-            assert!(ours == theirs, "{name} case {case}\n{before:x?}\n{ours:x?}\n{theirs:x?}");
+            assert!(
+                ours == theirs,
+                "{name} case {case}\n{before:x?}\n{ours:x?}\n{theirs:x?}"
+            );
         }
     }
 }
@@ -207,42 +220,323 @@ fn compare(instructions: &[(&str, Host)], cases: u32) {
 #[test]
 fn moves_are_the_hosts() {
     compare(
-        &host! {
-            "movaps xmm0, xmm1" "movups xmm0, [rdi + 32]" "movdqa [rdi + 32], xmm1"
-            "movdqu [rdi + 33], xmm1" "movss xmm0, xmm1" "movss xmm0, [rdi + 33]"
-            "movss [rdi + 33], xmm1" "movsd xmm0, xmm1" "movsd xmm0, [rdi + 33]"
-            "movsd [rdi + 33], xmm1" "movlps xmm0, [rdi + 33]" "movhpd xmm0, [rdi + 33]"
-            "movlpd [rdi + 33], xmm1" "movhps [rdi + 33], xmm1" "movhlps xmm0, xmm1"
-            "movlhps xmm0, xmm1" "movd xmm0, eax" "movq xmm0, rax" "movd eax, xmm0"
-            "movq rax, xmm0" "movd [rdi + 35], xmm1" "movq [rdi + 35], xmm1"
-            "movd xmm0, dword ptr [rdi + 32]" "movq xmm0, qword ptr [rdi + 32]" "movq xmm0, xmm1"
-            "movmskps eax, xmm0" "movmskpd eax, xmm1" "pmovmskb eax, xmm1" "movnti [rdi + 32], rax"
-            "movntps [rdi + 32], xmm1" "movd mm0, eax" "movq mm0, mm1" "movq rax, mm0"
-            "movd mm0, [rdi + 32]" "movq [rdi + 32], mm1" "movq2dq xmm0, mm1" "movdq2q mm0, xmm1"
-            "movntq [rdi + 32], mm1" "pmovmskb eax, mm1" "pinsrw xmm0, eax, 13"
-            "pinsrw xmm0, [rdi + 35], 2" "pinsrw mm0, eax, 7" "pextrw eax, xmm1, 14"
-            "pextrw eax, mm1, 6" "stmxcsr [rdi + 33]"
+        &host![
+            "movaps xmm0, xmm1",
+            "movups xmm0, [rdi + 32]",
+            "movdqa [rdi + 32], xmm1",
+            "movdqu [rdi + 33], xmm1",
+            "movss xmm0, xmm1",
+            "movss xmm0, [rdi + 33]",
+            "movss [rdi + 33], xmm1",
+            "movsd xmm0, xmm1",
+            "movsd xmm0, [rdi + 33]",
+            "movsd [rdi + 33], xmm1",
+            "movlps xmm0, [rdi + 33]",
+            "movhpd xmm0, [rdi + 33]",
+            "movlpd [rdi + 33], xmm1",
+            "movhps [rdi + 33], xmm1",
+            "movhlps xmm0, xmm1",
+            "movlhps xmm0, xmm1",
+            "movd xmm0, eax",
+            "movq xmm0, rax",
+            "movd eax, xmm0",
+            "movq rax, xmm0",
+            "movd [rdi + 35], xmm1",
+            "movq [rdi + 35], xmm1",
+            "movd xmm0, dword ptr [rdi + 32]",
+            "movq xmm0, qword ptr [rdi + 32]",
+            "movq xmm0, xmm1",
+            "movmskps eax, xmm0",
+            "movmskpd eax, xmm1",
+            "pmovmskb eax, xmm1",
+            "movnti [rdi + 32], rax",
+            "movntps [rdi + 32], xmm1",
+            "movd mm0, eax",
+            "movq mm0, mm1",
+            "movq rax, mm0",
+            "movd mm0, [rdi + 32]",
+            "movq [rdi + 32], mm1",
+            "movq2dq xmm0, mm1",
+            "movdq2q mm0, xmm1",
+            "movntq [rdi + 32], mm1",
+            "pmovmskb eax, mm1",
+            "pinsrw xmm0, eax, 13",
+            "pinsrw xmm0, [rdi + 35], 2",
+            "pinsrw mm0, eax, 7",
+            "pextrw eax, xmm1, 14",
+            "pextrw eax, mm1, 6",
+            "stmxcsr [rdi + 33]",
+        ],
+        1000,
+    );
+}
+
+/// Instructions with registers and memory as their source.
+macro_rules! xmm_forms {
+    ($($name:literal)*) => {
+        host![$(concat!($name, " xmm0, xmm1"), concat!($name, " xmm0, [rdi + 32]")),*]
+    };
+}
+
+/// The same for MMX.
+macro_rules! mm_forms {
+    ($($name:literal)*) => {
+        host![$(concat!($name, " mm0, mm1"), concat!($name, " mm0, [rdi + 32]")),*]
+    };
+}
+
+/// Calls a macro with the packed integer operations that both register sets have.
+macro_rules! packed_integers {
+    ($forms:ident) => {
+        $forms! {
+            "paddb" "paddw" "paddd" "paddq" "psubb" "psubw" "psubd" "psubq" "paddsb" "paddsw"
+            "paddusb" "paddusw" "psubsb" "psubsw" "psubusb" "psubusw" "pminub" "pmaxub" "pminsw"
+            "pmaxsw" "pavgb" "pavgw" "pcmpeqb" "pcmpeqw" "pcmpeqd" "pcmpgtb" "pcmpgtw" "pcmpgtd"
+            "pmullw" "pmulhw" "pmulhuw" "pmuludq" "pmaddwd" "psadbw" "pand" "pandn" "por" "pxor"
+            "psllw" "pslld" "psllq" "psrlw" "psrld" "psrlq" "psraw" "psrad" "packsswb" "packuswb"
+            "packssdw" "punpcklbw" "punpcklwd" "punpckldq" "punpckhbw" "punpckhwd" "punpckhdq"
+        }
+    };
+}
+
+#[test]
+fn packed_integers_are_the_hosts() {
+    compare(&packed_integers!(xmm_forms), 4000);
+    compare(&packed_integers!(mm_forms), 4000);
+}
+
+#[test]
+fn logic_and_shuffles_are_the_hosts() {
+    compare(
+        &xmm_forms! {
+            "andps" "andnpd" "orps" "xorpd" "punpcklqdq" "punpckhqdq" "unpcklps" "unpckhps"
+            "unpcklpd" "unpckhpd"
         },
+        1000,
+    );
+    compare(
+        &host![
+            "pshufd xmm0, xmm1, 0x1b",
+            "pshufd xmm0, [rdi + 32], 0xe4",
+            "pshuflw xmm0, xmm1, 0x72",
+            "pshufhw xmm0, xmm1, 0x9c",
+            "shufps xmm0, xmm1, 0xb1",
+            "shufpd xmm0, xmm1, 1",
+            "shufpd xmm0, xmm1, 2",
+            "pshufw mm0, mm1, 0x39",
+            "pslldq xmm0, 6",
+            "psrldq xmm0, 13",
+            "pslldq xmm0, 200",
+            "psrldq xmm0, 0",
+            "psllw xmm0, 7",
+            "pslld xmm0, 31",
+            "psllq xmm0, 63",
+            "psrlw xmm0, 16",
+            "psrld xmm0, 1",
+            "psrlq xmm0, 200",
+            "psraw xmm0, 17",
+            "psrad xmm0, 255",
+            "psraw mm0, 3",
+            "psllq mm0, 33",
+        ],
         1000,
     );
 }
 
 #[test]
-fn packed_integers_are_the_hosts() {
-    macro_rules! both {
-        ($($name:literal)*) => {
-            $(compare(
-                &host! {},
-                0,
-            );
-            {
-                macro_rules! each {
-                    ($d:tt) => {};
-                }
-                each!(());
-            }
-            let _ = $name;)*
-        };
+fn float_arithmetic_is_the_hosts_in_its_bits_and_flags() {
+    compare(
+        &xmm_forms! {
+            "addss" "addsd" "addps" "addpd" "subss" "subsd" "subps" "subpd" "mulss" "mulsd" "mulps"
+            "mulpd" "divss" "divsd" "divps" "divpd" "sqrtss" "sqrtsd" "sqrtps" "sqrtpd"
+        },
+        100_000,
+    );
+}
+
+#[test]
+fn float_comparisons_are_the_hosts() {
+    compare(
+        &xmm_forms! {
+            "minss" "minsd" "minps" "minpd" "maxss" "maxsd" "maxps" "maxpd" "comiss" "comisd"
+            "ucomiss" "ucomisd"
+        },
+        50_000,
+    );
+    compare(
+        &host![
+            "cmpeqsd xmm0, xmm1",
+            "cmpltsd xmm0, xmm1",
+            "cmplesd xmm0, xmm1",
+            "cmpunordsd xmm0, xmm1",
+            "cmpneqsd xmm0, xmm1",
+            "cmpnltsd xmm0, xmm1",
+            "cmpnlesd xmm0, xmm1",
+            "cmpordsd xmm0, xmm1",
+            "cmpeqps xmm0, xmm1",
+            "cmpltps xmm0, [rdi + 32]",
+            "cmplepd xmm0, xmm1",
+            "cmpunordps xmm0, xmm1",
+            "cmpneqss xmm0, xmm1",
+            "cmpnltpd xmm0, xmm1",
+            "cmpnleps xmm0, xmm1",
+            "cmpordss xmm0, xmm1",
+        ],
+        20_000,
+    );
+}
+
+#[test]
+fn conversions_are_the_hosts() {
+    compare(
+        &xmm_forms! {
+            "cvtss2sd" "cvtsd2ss" "cvtps2pd" "cvtpd2ps" "cvtdq2ps" "cvtps2dq" "cvttps2dq"
+            "cvtdq2pd" "cvtpd2dq" "cvttpd2dq"
+        },
+        100_000,
+    );
+    compare(
+        &host![
+            "cvtsi2ss xmm0, eax",
+            "cvtsi2ss xmm0, rax",
+            "cvtsi2sd xmm0, eax",
+            "cvtsi2sd xmm0, rax",
+            "cvtsi2sd xmm0, dword ptr [rdi + 36]",
+            "cvtsi2ss xmm0, qword ptr [rdi + 32]",
+            "cvtss2si eax, xmm1",
+            "cvtss2si rax, xmm1",
+            "cvttss2si eax, xmm1",
+            "cvttss2si rax, xmm1",
+            "cvtsd2si eax, xmm1",
+            "cvtsd2si rax, xmm1",
+            "cvttsd2si eax, xmm1",
+            "cvttsd2si rax, xmm1",
+            "cvttsd2si rax, [rdi + 32]",
+            "cvtpi2ps xmm0, mm1",
+            "cvtpi2pd xmm0, mm1",
+            "cvtps2pi mm0, xmm1",
+            "cvttps2pi mm0, xmm1",
+            "cvtpd2pi mm0, xmm1",
+            "cvttpd2pi mm0, xmm1",
+        ],
+        50_000,
+    );
+}
+
+/// The fault an instruction must end with, and the state it leaves.
+fn fault(c: &mut Core, bytes: &[u8]) -> u8 {
+    assert_eq!((one(bytes).run)(c, &one(bytes)), Err(Trap));
+    match c.trap.take() {
+        Some(TrapCause::Fault(f)) => f.vector,
+        other => panic!("{other:?}"),
     }
-    let _ = stringify!(both);
+}
+
+const PXOR: [u8; 4] = [0x66, 0x0f, 0xef, 0xc1];
+const DIVSD: [u8; 4] = [0xf2, 0x0f, 0x5e, 0xc1];
+const MOVAPS_LOAD: [u8; 3] = [0x0f, 0x28, 0x07];
+const MOVUPS_STORE: [u8; 3] = [0x0f, 0x11, 0x07];
+const LDMXCSR: [u8; 3] = [0x0f, 0xae, 0x17];
+const MASKMOVDQU: [u8; 4] = [0x66, 0x0f, 0xf7, 0xc1];
+const MOVQ_MM: [u8; 3] = [0x0f, 0x6f, 0xc1];
+const EMMS: [u8; 2] = [0x0f, 0x77];
+
+#[test]
+fn the_enabling_bits_decide_between_undefined_and_not_available() {
+    let mut c = core();
+    c.cpu.cr0 |= CR0_TS;
+    assert_eq!(fault(&mut c, &PXOR), vector::NM);
+    assert_eq!(fault(&mut c, &MOVQ_MM), vector::NM);
+    c.cpu.cr0 |= CR0_EM;
+    assert_eq!(fault(&mut c, &PXOR), vector::UD);
+    assert_eq!(fault(&mut c, &MOVQ_MM), vector::UD);
+    c.cpu.cr0 &= !(CR0_TS | CR0_EM);
+    c.cpu.cr4 &= !CR4_OSFXSR;
+    assert_eq!(fault(&mut c, &PXOR), vector::UD);
+    c.cpu.x87.status |= 1 << 7;
+    assert_eq!(fault(&mut c, &MOVQ_MM), vector::MF);
+}
+
+#[test]
+fn unmasked_exceptions_set_flags_and_leave_the_destination() {
+    let mut c = core();
+    c.cpu.xmm[0] = [1f64.to_bits(), 7];
+    c.cpu.xmm[1] = [0, 8];
+    c.cpu.mxcsr = 0x1f80 & !(1 << 9);
+    assert_eq!(fault(&mut c, &DIVSD), vector::XM);
+    assert_eq!((c.cpu.xmm[0], c.cpu.mxcsr), ([1f64.to_bits(), 7], 0x1d84));
+    c.cpu.cr4 &= !CR4_OSXMMEXCPT;
+    assert_eq!(fault(&mut c, &DIVSD), vector::UD);
+}
+
+#[test]
+fn alignment_and_reserved_bits_are_checked() {
+    let mut c = core();
+    c.cpu.regs[7] += 8;
+    assert_eq!(fault(&mut c, &MOVAPS_LOAD), vector::GP);
+    c.ram.bytes_mut()[AT + 10] = 1;
+    assert_eq!(fault(&mut c, &LDMXCSR), vector::GP);
+    assert_eq!(c.cpu.mxcsr, 0x1f80);
+}
+
+/// A core with paging on, on which all of RAM but the page after `AT` is mapped.
+fn paged() -> Core {
+    let mut c = core();
+    for (at, entry) in [(0x1000, 0x2007u64), (0x2000, 0x3007), (0x3000, 0x4007)] {
+        c.ram.bytes_mut()[at..at + 8].copy_from_slice(&entry.to_le_bytes());
+    }
+    for page in (0..16).filter(|p| *p != AT / 0x1000 + 1) {
+        let entry = (page as u64) << 12 | 7;
+        let at = 0x4000 + 8 * page;
+        c.ram.bytes_mut()[at..at + 8].copy_from_slice(&entry.to_le_bytes());
+    }
+    c.cpu.cr3 = 0x1000;
+    c.cpu.cr4 |= CR4_PAE;
+    c.cpu.efer |= EFER_LME | EFER_LMA;
+    c.cpu.cr0 |= CR0_PG | CR0_PE;
+    c
+}
+
+#[test]
+fn a_store_across_pages_writes_all_or_nothing() {
+    for tail in 1..16 {
+        let mut c = paged();
+        c.cpu.xmm[0] = [u64::MAX; 2];
+        c.cpu.regs[7] = AT as u64 + 0x1000 - tail;
+        assert_eq!(fault(&mut c, &MOVUPS_STORE), vector::PF);
+        assert!(
+            c.ram.bytes()[AT..AT + 0x1000].iter().all(|b| *b == 0),
+            "{tail}"
+        );
+    }
+}
+
+#[test]
+fn masked_stores_touch_only_the_bytes_they_select() {
+    let mut c = paged();
+    c.cpu.xmm[0] = [0x0807_0605_0403_0201, 0x100f_0e0d_0c0b_0a09];
+    c.cpu.xmm[1] = [0x0080_0000_0000_0080, 0];
+    c.cpu.regs[7] = AT as u64 + 0x1000 - 8;
+    assert_eq!((one(&MASKMOVDQU).run)(&mut c, &one(&MASKMOVDQU)), Ok(()));
+    assert_eq!(
+        c.ram.bytes()[AT + 0xff8..AT + 0x1000],
+        [1, 0, 0, 0, 0, 0, 7, 0]
+    );
+    c.cpu.xmm[1] = [0x80, 0x80];
+    c.cpu.xmm[0][0] = 0x55;
+    assert_eq!(fault(&mut c, &MASKMOVDQU), vector::PF);
+    assert_eq!(c.ram.bytes()[AT + 0xff8], 1);
+}
+
+#[test]
+fn mmx_marks_the_x87_registers_in_use_until_emms() {
+    let mut c = core();
+    c.cpu.x87.status = 5 << 11;
+    c.cpu.x87.regs[1] = (42, 0x3fff);
+    assert_eq!((one(&MOVQ_MM).run)(&mut c, &one(&MOVQ_MM)), Ok(()));
+    assert_eq!(c.cpu.x87.regs[0], (42, 0xffff));
+    assert_eq!(c.cpu.x87.regs[1], (42, 0x3fff));
+    assert_eq!((c.cpu.x87.status, c.cpu.x87.tags), (0, 0xff));
+    assert_eq!((one(&EMMS).run)(&mut c, &one(&EMMS)), Ok(()));
+    assert_eq!(c.cpu.x87.tags, 0);
 }

@@ -42,7 +42,11 @@ impl X87 {
         } else {
             let mut calculation = Calculation::new(self.control);
             let (a, b) = (self.bits(dst), self.bits(src));
-            let r = f(&mut calculation, Extended::from_bits(a), Extended::from_bits(b));
+            let r = f(
+                &mut calculation,
+                Extended::from_bits(a),
+                Extended::from_bits(b),
+            );
             if !self.settle(&calculation) {
                 return;
             }
@@ -94,7 +98,9 @@ fn registers<const WHAT: u8, const WHERE: u8>(c: &mut Core, op: &Op) -> Result<(
     c.x87_note(op);
     let i = sti(op);
     let (dst, src) = if WHERE == TO_ST0 { (0, i) } else { (i, 0) };
-    c.cpu.x87.binary(dst, src, WHERE == TO_STI_POP, const { operation(WHAT) });
+    c.cpu
+        .x87
+        .binary(dst, src, WHERE == TO_STI_POP, const { operation(WHAT) });
     Ok(())
 }
 

@@ -51,7 +51,11 @@ impl Calculation {
             return nan;
         }
         if a.kind() == Kind::Infinity && b.kind() == Kind::Infinity {
-            return if a.negative() == b.negative() { a } else { self.invalid() };
+            return if a.negative() == b.negative() {
+                a
+            } else {
+                self.invalid()
+            };
         }
         self.note_denormals(a, b);
         match (a.kind(), b.kind()) {
@@ -84,9 +88,15 @@ impl Calculation {
         // Bit 127 is left free for the carry. 63 bits below the significand are enough: only when
         // the exponents differ by less than two can more than one leading bit cancel.
         let wide_a = u128::from(a.significand) << 63;
-        let wide_b =
-            shift_right_sticky(u128::from(b.significand) << 63, (a.exponent - b.exponent) as u32);
-        let sum = if a.negative == b.negative { wide_a + wide_b } else { wide_a - wide_b };
+        let wide_b = shift_right_sticky(
+            u128::from(b.significand) << 63,
+            (a.exponent - b.exponent) as u32,
+        );
+        let sum = if a.negative == b.negative {
+            wide_a + wide_b
+        } else {
+            wide_a - wide_b
+        };
         if sum == 0 {
             return Extended::zero(self.mode == Mode::Down);
         }
@@ -197,5 +207,8 @@ fn quotient(a: Number, b: Number) -> (u128, i32) {
     let quotient = high << 64 | low | u128::from(rest != 0);
     let shift = quotient.leading_zeros();
     // `high` has its integer bit at 63.
-    (quotient << shift, a.exponent - b.exponent + BIAS - shift as i32)
+    (
+        quotient << shift,
+        a.exponent - b.exponent + BIAS - shift as i32,
+    )
 }

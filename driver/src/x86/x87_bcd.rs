@@ -34,6 +34,9 @@ impl Calculation {
             digits |= u128::from(rest % 10) << (4 * i);
             rest /= 10;
         }
-        Some((digits as u64, (digits >> 64) as u16 | u16::from(value.negative()) << 15))
+        Some((
+            digits as u64,
+            (digits >> 64) as u16 | u16::from(value.negative()) << 15,
+        ))
     }
 }

@@ -23,7 +23,13 @@ impl X87 {
             return self.compare_empty();
         }
         let value = Extended::from_bits(self.bits(i));
-        self.compare_with(Loaded { value, denormal: false }, signal)
+        self.compare_with(
+            Loaded {
+                value,
+                denormal: false,
+            },
+            signal,
+        )
     }
 
     /// Compares ST(0) with a value.
@@ -40,7 +46,11 @@ impl X87 {
 
     /// With an empty register the answer is "unordered".
     fn compare_empty(&mut self) -> Option<Option<Ordering>> {
-        if self.stack_fault(false) { None } else { Some(None) }
+        if self.stack_fault(false) {
+            None
+        } else {
+            Some(None)
+        }
     }
 
     /// Delivers an order to the condition codes, and pops.
@@ -115,7 +125,9 @@ pub(super) fn order_flags(order: Option<Ordering>) -> u64 {
 fn fcomi<const SIGNAL: bool, const POP: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     c.x87_begin()?;
     c.x87_note(op);
-    let Some(order) = c.cpu.x87.compare(sti(op), SIGNAL) else { return Ok(()) };
+    let Some(order) = c.cpu.x87.compare(sti(op), SIGNAL) else {
+        return Ok(());
+    };
     c.cpu.lazy = LazyFlags::from_bits(order_flags(order));
     if POP {
         c.cpu.x87.pop();
@@ -126,7 +138,10 @@ fn fcomi<const SIGNAL: bool, const POP: bool>(c: &mut Core, op: &Op) -> Result<(
 fn ftst(c: &mut Core, op: &Op) -> Result<(), Trap> {
     c.x87_begin()?;
     c.x87_note(op);
-    let zero = Loaded { value: Extended::zero(false), denormal: false };
+    let zero = Loaded {
+        value: Extended::zero(false),
+        denormal: false,
+    };
     let order = c.cpu.x87.compare_with(zero, true);
     c.cpu.x87.deliver_order(order, 0);
     Ok(())

@@ -92,7 +92,15 @@ fn wait(c: &mut Core, _: &Op) -> Result<(), Trap> {
 fn write_env<const SHORT: usize>(c: &mut Core, ea: u64) -> Result<(), Trap> {
     let x = c.cpu.x87;
     if SHORT == 1 {
-        let words = [x.control, x.status, tag_word(&x), x.ip as u16, 0, x.dp as u16, 0];
+        let words = [
+            x.control,
+            x.status,
+            tag_word(&x),
+            x.ip as u16,
+            0,
+            x.dp as u16,
+            0,
+        ];
         for (i, word) in words.into_iter().enumerate() {
             c.write(ea.wrapping_add(2 * i as u64), word)?;
         }
@@ -129,7 +137,11 @@ fn read_env<const SHORT: usize>(c: &mut Core, ea: u64) -> Result<X87, Trap> {
     x.tags = tags_of(words[2] as u16);
     x.ip = u64::from(words[3]);
     x.dp = u64::from(words[5]);
-    x.opcode = if SHORT == 1 { 0 } else { (words[4] >> 16) as u16 & 0x7ff };
+    x.opcode = if SHORT == 1 {
+        0
+    } else {
+        (words[4] >> 16) as u16 & 0x7ff
+    };
     Ok(x)
 }
 

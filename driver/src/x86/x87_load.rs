@@ -80,10 +80,18 @@ impl X87 {
         let mut calculation = Calculation::full_precision(self.control);
         if !self.in_use(0) {
             let value = calculation.masked(IE).then_some(indefinite);
-            return Stored { value, raised: IE | SF, rounded_up: false };
+            return Stored {
+                value,
+                raised: IE | SF,
+                rounded_up: false,
+            };
         }
         let value = convert(&mut calculation, Extended::from_bits(self.bits(0)));
-        Stored { value, raised: calculation.raised, rounded_up: calculation.rounded_up }
+        Stored {
+            value,
+            raised: calculation.raised,
+            rounded_up: calculation.rounded_up,
+        }
     }
 
     /// Takes up what a store raised, and pops if asked.
@@ -98,22 +106,35 @@ impl X87 {
 
 /// Reads a memory operand.
 pub(super) fn read_operand<const FORMAT: u8>(c: &mut Core, ea: u64) -> Result<Loaded, Trap> {
-    let exact = |value| Loaded { value, denormal: false };
+    let exact = |value| Loaded {
+        value,
+        denormal: false,
+    };
     Ok(match FORMAT {
         M16INT => exact(Extended::from_integer(i64::from(c.read::<u16>(ea)? as i16))),
         M32INT => exact(Extended::from_integer(i64::from(c.read::<u32>(ea)? as i32))),
         M64INT => exact(Extended::from_integer(c.read::<u64>(ea)? as i64)),
         M32FP => {
             let bits = c.read(ea)?;
-            Loaded { value: Extended::from_single(bits), denormal: is_denormal_single(bits) }
+            Loaded {
+                value: Extended::from_single(bits),
+                denormal: is_denormal_single(bits),
+            }
         }
         M64FP => {
             let bits = c.read(ea)?;
-            Loaded { value: Extended::from_double(bits), denormal: is_denormal_double(bits) }
+            Loaded {
+                value: Extended::from_double(bits),
+                denormal: is_denormal_double(bits),
+            }
         }
         _ => {
             let bits = (c.read(ea)?, c.read(ea.wrapping_add(8))?);
-            exact(if FORMAT == M80BCD { from_bcd(bits) } else { Extended::from_bits(bits) })
+            exact(if FORMAT == M80BCD {
+                from_bcd(bits)
+            } else {
+                Extended::from_bits(bits)
+            })
         }
     })
 }
@@ -157,7 +178,9 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
         M80FP | M80BCD => {
             let s = if FORMAT == M80FP {
                 let indefinite = Extended::INDEFINITE.to_bits();
-                c.cpu.x87.prepare_store(indefinite, |_, value| Some(value.to_bits()))
+                c.cpu
+                    .x87
+                    .prepare_store(indefinite, |_, value| Some(value.to_bits()))
             } else {
                 c.cpu.x87.prepare_store(BCD_INDEFINITE, Calculation::to_bcd)
             };
@@ -171,7 +194,10 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
         }
         _ => {
             let indefinite = (-1i64) << (bits - 1);
-            let s = c.cpu.x87.prepare_store(indefinite, |k, value| k.to_integer(value, bits));
+            let s = c
+                .cpu
+                .x87
+                .prepare_store(indefinite, |k, value| k.to_integer(value, bits));
             match (s.value, FORMAT) {
                 (None, _) => {}
                 (Some(value), M16INT) => c.write(ea, value as u16)?,

@@ -90,7 +90,11 @@ impl Calculation {
         }
         self.raised |= PE;
         let half = Extended::new(true, BIAS as u16 - 1, 1 << 63);
-        if x == Extended::ONE.negate_if(true) { half } else { x }
+        if x == Extended::ONE.negate_if(true) {
+            half
+        } else {
+            x
+        }
     }
 
     /// FYL2X: `y * log2(x)`.
@@ -166,8 +170,15 @@ impl Calculation {
                 }
             }
         };
-        let angle = if x.negative() { PI.add(angle.negate()) } else { angle };
-        self.finish(Wide { negative: y.negative(), ..angle })
+        let angle = if x.negative() {
+            PI.add(angle.negate())
+        } else {
+            angle
+        };
+        self.finish(Wide {
+            negative: y.negative(),
+            ..angle
+        })
     }
 }
 
@@ -282,3 +293,59 @@ pub const ROWS: &[(N, Lower)] = &[
     (N::F2xm1, lower), (N::Fyl2x, lower), (N::Fptan, lower), (N::Fpatan, lower),
     (N::Fyl2xp1, lower), (N::Fsincos, lower), (N::Fsin, lower), (N::Fcos, lower),
 ];
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[path = "x87_tests/transcendental.rs"]
+mod host_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(st1: (u64, u16), st0: (u64, u16)) -> X87 {
+        let mut x = X87::default();
+        x.push(st1);
+        x.push(st0);
+        x
+    }
+
+    /// The same bits on every host; the values are rounded from 400 bits.
+    #[test]
+    fn known_values_are_exact_to_the_last_bit() {
+        let one = (1 << 63, 0x3fff);
+        let three = (3 << 62, 0x4000);
+        let half = (1 << 63, 0x3ffe);
+        let mut x = unit(one, one);
+        x.angle(Angle::SineCosine);
+        assert_eq!(x.bits(1), (0xd76a_a478_4867_7021, 0x3ffe));
+        assert_eq!(x.bits(0), (0x8a51_407d_a834_5c92, 0x3ffe));
+        let mut x = unit(one, one);
+        x.angle(Angle::Tangent);
+        assert_eq!(
+            (x.bits(1), x.bits(0)),
+            ((0xc759_22e5_f71d_2dc5, 0x3fff), one)
+        );
+        let mut x = unit(one, three);
+        x.arc_tangent();
+        assert_eq!(x.bits(0), (0xa4bc_7d19_34f7_0924, 0x3ffd));
+        let mut x = unit(three, three);
+        x.y_log2();
+        assert_eq!(x.bits(0), (0x9828_09d5_be70_72dc, 0x4001));
+        let mut x = unit(three, half);
+        x.y_log2_plus_one();
+        assert_eq!(x.bits(0), (0xe0a0_2756_f9c1_cb6f, 0x3fff));
+        let mut x = unit(one, half);
+        x.power_minus_one();
+        assert_eq!(x.bits(0), (0xd413_cccf_e779_9211, 0x3ffd));
+    }
+
+    #[test]
+    fn angles_out_of_range_are_left_alone() {
+        let far = (1 << 63, 0x3fff + 63);
+        let mut x = unit(far, far);
+        x.angle(Angle::Tangent);
+        assert_eq!((x.bits(0), x.bits(1), x.status & C2), (far, far, C2));
+        x.angle(Angle::Sine);
+        assert_eq!((x.bits(0), x.status & C2), (far, C2));
+    }
+}

@@ -4,9 +4,9 @@ use iced_x86::{Code, Instruction, Mnemonic as N};
 
 use super::op::{Body, Op};
 use super::shape::Lower;
+use super::x87_round::Calculation;
 use super::x87_round::Mode;
 use super::x87_unit::{Form, lower_form};
-use super::x87_round::Calculation;
 use super::x87_value::{BIAS, Extended};
 use crate::core::Core;
 use crate::cpu::fault::Trap;

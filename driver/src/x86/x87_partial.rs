@@ -46,7 +46,10 @@ impl Calculation {
             // As much as processors do: 32 to 63 bits.
             let bits = apart & 31 | 32;
             let rest = ((u128::from(a.significand) << bits) % divisor) as u64;
-            return (self.remainder_from(a.negative, b.exponent + apart - bits, rest.into()), C2);
+            return (
+                self.remainder_from(a.negative, b.exponent + apart - bits, rest.into()),
+                C2,
+            );
         }
         // In units of the last place of the smaller exponent.
         let (dividend, divisor, unit) = if apart < 0 {
@@ -107,7 +110,11 @@ impl Calculation {
             return a;
         }
         let n = a.number();
-        self.round(n.negative, n.exponent + clamped_integer(b), u128::from(n.significand) << 64)
+        self.round(
+            n.negative,
+            n.exponent + clamped_integer(b),
+            u128::from(n.significand) << 64,
+        )
     }
 
     /// The exponent and the significand of `a`, both as values.
@@ -125,7 +132,10 @@ impl Calculation {
                 self.note_denormals(a, a);
                 let n = a.number();
                 let exponent = Extended::from_integer(i64::from(n.exponent - BIAS));
-                (exponent, Extended::new(n.negative, BIAS as u16, n.significand))
+                (
+                    exponent,
+                    Extended::new(n.negative, BIAS as u16, n.significand),
+                )
             }
         }
     }
@@ -228,5 +238,9 @@ fn lower(insn: &Instruction, op: &mut Op) -> Option<Body> {
 }
 
 /// The rows of this family.
-pub const ROWS: &[(N, Lower)] =
-    &[(N::Fprem, lower), (N::Fprem1, lower), (N::Fscale, lower), (N::Fxtract, lower)];
+pub const ROWS: &[(N, Lower)] = &[
+    (N::Fprem, lower),
+    (N::Fprem1, lower),
+    (N::Fscale, lower),
+    (N::Fxtract, lower),
+];

@@ -81,7 +81,10 @@ impl Calculation {
     /// The same, but with the full 64 bits of significand: most instructions heed no precision
     /// control (SDM vol. 1, 8.1.5.2).
     pub fn full_precision(control: u16) -> Self {
-        Calculation { precision: 64, ..Self::new(control) }
+        Calculation {
+            precision: 64,
+            ..Self::new(control)
+        }
     }
 
     /// Raises an invalid-operation exception, and answers with its masked result.
@@ -118,7 +121,12 @@ impl Calculation {
             kept >>= 1;
             exponent += 1;
         }
-        Rounded { exponent, significand: kept as u64, inexact: half || rest, up }
+        Rounded {
+            exponent,
+            significand: kept as u64,
+            inexact: half || rest,
+            up,
+        }
     }
 
     /// Rounds a magnitude into a format, raising what is to be raised. An overflow leaves an
@@ -145,7 +153,11 @@ impl Calculation {
                     r.exponent = format.exponent_max;
                     r.significand = u64::MAX >> (64 - format.bits);
                 }
-                r = Rounded { inexact: true, up, ..r };
+                r = Rounded {
+                    inexact: true,
+                    up,
+                    ..r
+                };
             }
         } else if r.exponent < format.exponent_min {
             // Tininess is detected after rounding.
@@ -171,7 +183,11 @@ impl Calculation {
     /// for everything below; the exponent is biased.
     pub fn round(&mut self, negative: bool, exponent: i32, significand: u128) -> Extended {
         let bits = self.precision;
-        let format = Format { bits, exponent_min: 1, exponent_max: 0x7ffe };
+        let format = Format {
+            bits,
+            exponent_min: 1,
+            exponent_max: 0x7ffe,
+        };
         let r = self.round_into(negative, exponent, significand, format);
         let significand = r.significand << (64 - bits);
         let mut exponent = r.exponent;
@@ -216,14 +232,26 @@ impl Calculation {
             Kind::Finite => {}
         }
         if self.raised & IE != 0 {
-            let answer = if value.is_nan() { value.quieted() } else { Extended::INDEFINITE };
+            let answer = if value.is_nan() {
+                value.quieted()
+            } else {
+                Extended::INDEFINITE
+            };
             return self.masked(IE).then(|| special(answer));
         }
         let bias = (all_ones >> 1) as i32;
-        let format =
-            Format { bits, exponent_min: BIAS - bias + 1, exponent_max: BIAS + bias };
+        let format = Format {
+            bits,
+            exponent_min: BIAS - bias + 1,
+            exponent_max: BIAS + bias,
+        };
         let n = value.number();
-        let r = self.round_into(n.negative, n.exponent, u128::from(n.significand) << 64, format);
+        let r = self.round_into(
+            n.negative,
+            n.exponent,
+            u128::from(n.significand) << 64,
+            format,
+        );
         if self.raised & !self.masks & (OE | UE) != 0 {
             // Without a store there is no rounding to report.
             self.raised &= !PE;

@@ -87,7 +87,10 @@ pub fn sine_cosine(angle: Number) -> SineCosine {
         2 => (sine.negate(), cosine.negate()),
         _ => (cosine.negate(), sine),
     };
-    SineCosine { sine: if angle.negative { sine.negate() } else { sine }, cosine }
+    SineCosine {
+        sine: if angle.negative { sine.negate() } else { sine },
+        cosine,
+    }
 }
 
 /// Tangent of a number below 2^63.
@@ -96,7 +99,11 @@ pub fn tangent(angle: Number) -> Wide {
     let tangent = both.sine.divide(both.cosine);
     // The tangent of what is too small for a second term to show is a little above.
     let argument = Wide::from_number(angle);
-    if argument.exponent < -40 { above(argument) } else { tangent }
+    if argument.exponent < -40 {
+        above(argument)
+    } else {
+        tangent
+    }
 }
 
 /// `2^x - 1` for a number from -1 to 1.
@@ -104,10 +111,18 @@ pub fn power_minus_one(x: Number) -> Wide {
     let y = Wide::from_number(x).multiply(LN_2);
     // A fraction of 2^128, at least by magnitude.
     let shift = -(y.exponent + 1);
-    let fraction = if shift > 127 { 0 } else { y.significand >> shift };
+    let fraction = if shift > 127 {
+        0
+    } else {
+        y.significand >> shift
+    };
     let sum = (2..36).rev().fold(ONE_126, |sum, k| {
         let term = multiply_high(fraction, sum) / k;
-        if y.negative { ONE_126 - term } else { ONE_126 + term }
+        if y.negative {
+            ONE_126 - term
+        } else {
+            ONE_126 + term
+        }
     });
     y.multiply(Wide::scaled(false, sum, 126))
 }
@@ -115,8 +130,12 @@ pub fn power_minus_one(x: Number) -> Wide {
 /// Twice the hyperbolic arc tangent of `s`, over ln(2).
 fn log2_of_ratio(s: Wide) -> Wide {
     let z = s.square_fraction();
-    let sum = (0..27).rev().fold(0, |sum, k| multiply_high(z, sum) + ONE_126 / (2 * k + 1));
-    s.multiply(Wide::scaled(false, sum, 126)).multiply(LOG2_E).shifted(1)
+    let sum = (0..27)
+        .rev()
+        .fold(0, |sum, k| multiply_high(z, sum) + ONE_126 / (2 * k + 1));
+    s.multiply(Wide::scaled(false, sum, 126))
+        .multiply(LOG2_E)
+        .shifted(1)
 }
 
 /// The base-2 logarithm of a positive number.
@@ -124,7 +143,10 @@ pub fn log2(x: Number) -> Wide {
     let wide = Wide::from_number(x).magnitude();
     // x = m * 2^power, with m between the roots of 1/2 and 2.
     let high = x.significand > SQRT_HALF;
-    let m = Wide { exponent: if high { -1 } else { 0 }, ..wide };
+    let m = Wide {
+        exponent: if high { -1 } else { 0 },
+        ..wide
+    };
     let power = wide.exponent + i32::from(high);
     let one = Wide::from_integer(1);
     let s = m.add(one.negate()).divide(m.add(one));
@@ -161,20 +183,28 @@ pub fn arc_tangent(n: Wide, d: Wide) -> Wide {
     // The nearest quarter: n/d - k/4 = (4n - kd) / 4d, exact where it matters.
     let quarters = (1..=4)
         .rev()
-        .find(|&k| !n.shifted(3).is_below(d.multiply(Wide::from_integer(2 * k - 1))))
+        .find(|&k| {
+            !n.shifted(3)
+                .is_below(d.multiply(Wide::from_integer(2 * k - 1)))
+        })
         .unwrap_or(0);
     if quarters == 0 {
         return small_arc_tangent(n.divide(d));
     }
     let k = Wide::from_integer(quarters);
-    let t = n.shifted(2).add(d.multiply(k).negate()).divide(d.shifted(2).add(n.multiply(k)));
+    let t = n
+        .shifted(2)
+        .add(d.multiply(k).negate())
+        .divide(d.shifted(2).add(n.multiply(k)));
     ARC_TANGENTS[quarters as usize - 1].add(small_arc_tangent(t))
 }
 
 /// The arc tangent of what is at most about 1/8.
 fn small_arc_tangent(t: Wide) -> Wide {
     let z = t.square_fraction();
-    let sum = (0..24).rev().fold(0, |sum, k| ONE_126 / (2 * k + 1) - multiply_high(z, sum));
+    let sum = (0..24)
+        .rev()
+        .fold(0, |sum, k| ONE_126 / (2 * k + 1) - multiply_high(z, sum));
     below(t.multiply(Wide::scaled(false, sum, 126)))
 }
 
@@ -184,10 +214,17 @@ fn below(value: Wide) -> Wide {
     if value.is_zero() || value.significand as u64 != 0 {
         return value;
     }
-    Wide { significand: value.significand - 1, ..value }.normalized()
+    Wide {
+        significand: value.significand - 1,
+        ..value
+    }
+    .normalized()
 }
 
 /// The same, away from zero.
 fn above(value: Wide) -> Wide {
-    Wide { significand: value.significand | 1, ..value }
+    Wide {
+        significand: value.significand | 1,
+        ..value
+    }
 }

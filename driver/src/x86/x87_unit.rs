@@ -46,7 +46,10 @@ const CONTROL_ONE: u16 = 1 << 6;
 impl X87 {
     /// The state FNINIT makes; the registers keep their bits, but all are empty.
     pub fn init(&mut self) {
-        *self = X87 { regs: self.regs, ..X87::default() };
+        *self = X87 {
+            regs: self.regs,
+            ..X87::default()
+        };
     }
 
     /// The physical number of ST(0).
@@ -234,7 +237,11 @@ fn memory_modrm(insn: &Instruction) -> u16 {
     }
     let has_index = insn.memory_index() != Register::None;
     if base == Register::None {
-        return if has_index || insn.memory_displ_size() == 8 { 4 } else { 5 };
+        return if has_index || insn.memory_displ_size() == 8 {
+            4
+        } else {
+            5
+        };
     }
     let mode = match insn.memory_displ_size() {
         0 => 0,

@@ -56,12 +56,18 @@ impl Extended {
 
     /// From its fields.
     pub const fn new(negative: bool, exponent: u16, significand: u64) -> Self {
-        Extended { significand, high: exponent | (negative as u16) << 15 }
+        Extended {
+            significand,
+            high: exponent | (negative as u16) << 15,
+        }
     }
 
     /// From a register.
     pub const fn from_bits(bits: (u64, u16)) -> Self {
-        Extended { significand: bits.0, high: bits.1 }
+        Extended {
+            significand: bits.0,
+            high: bits.1,
+        }
     }
 
     /// To a register.
@@ -91,7 +97,10 @@ impl Extended {
 
     /// With the sign changed if asked.
     pub const fn negate_if(self, negate: bool) -> Self {
-        Extended { significand: self.significand, high: self.high ^ (negate as u16) << 15 }
+        Extended {
+            significand: self.significand,
+            high: self.high ^ (negate as u16) << 15,
+        }
     }
 
     /// What kind of value this is.
@@ -120,7 +129,10 @@ impl Extended {
 
     /// A NaN made quiet.
     pub const fn quieted(self) -> Self {
-        Extended { significand: self.significand | QUIET_BIT, high: self.high }
+        Extended {
+            significand: self.significand | QUIET_BIT,
+            high: self.high,
+        }
     }
 
     /// Takes a finite number other than zero apart. Pseudo-denormals have the value of the normal
@@ -131,7 +143,11 @@ impl Extended {
         Number {
             negative: self.negative(),
             exponent: exponent - shift as i32,
-            significand: if shift == 64 { 0 } else { self.significand << shift },
+            significand: if shift == 64 {
+                0
+            } else {
+                self.significand << shift
+            },
         }
     }
 
@@ -146,20 +162,34 @@ impl Extended {
             return Self::zero(negative);
         }
         let shift = magnitude.leading_zeros();
-        Self::new(negative, (BIAS + 63 - shift as i32) as u16, magnitude << shift)
+        Self::new(
+            negative,
+            (BIAS + 63 - shift as i32) as u16,
+            magnitude << shift,
+        )
     }
 
     /// From the bits of a double-precision value, exactly; signaling NaNs stay so. Double
     /// denormals become normal numbers: whoever cares looks at the original.
     pub const fn from_double(bits: u64) -> Self {
         let fraction = bits & ((1 << 52) - 1);
-        widen(bits >> 63 != 0, (bits >> 52) as u16 & 0x7ff, 0x7ff, fraction << 11)
+        widen(
+            bits >> 63 != 0,
+            (bits >> 52) as u16 & 0x7ff,
+            0x7ff,
+            fraction << 11,
+        )
     }
 
     /// From the bits of a single-precision value.
     pub const fn from_single(bits: u32) -> Self {
         let fraction = bits as u64 & ((1 << 23) - 1);
-        widen(bits >> 31 != 0, (bits >> 23) as u16 & 0xff, 0xff, fraction << 40)
+        widen(
+            bits >> 31 != 0,
+            (bits >> 23) as u16 & 0xff,
+            0xff,
+            fraction << 40,
+        )
     }
 }
 

@@ -27,23 +27,39 @@ pub const fn multiply_high(a: u128, b: u128) -> u128 {
 impl Wide {
     /// A positive constant with an exponent.
     pub const fn new(exponent: i32, significand: u128) -> Self {
-        Wide { negative: false, exponent, significand }
+        Wide {
+            negative: false,
+            exponent,
+            significand,
+        }
     }
 
     /// `significand * 2^-scale`, made normal.
     pub const fn scaled(negative: bool, significand: u128, scale: i32) -> Self {
         if significand == 0 {
-            return Wide { negative, exponent: 0, significand };
+            return Wide {
+                negative,
+                exponent: 0,
+                significand,
+            };
         }
         let shift = significand.leading_zeros();
         let exponent = 127 - scale - shift as i32;
-        Wide { negative, exponent, significand: significand << shift }
+        Wide {
+            negative,
+            exponent,
+            significand: significand << shift,
+        }
     }
 
     /// From a register's number.
     pub const fn from_number(n: Number) -> Self {
         let significand = (n.significand as u128) << 64;
-        Wide { negative: n.negative, exponent: n.exponent - BIAS, significand }
+        Wide {
+            negative: n.negative,
+            exponent: n.exponent - BIAS,
+            significand,
+        }
     }
 
     /// From an integer.
@@ -63,17 +79,26 @@ impl Wide {
 
     /// With the other sign.
     pub const fn negate(self) -> Self {
-        Wide { negative: !self.negative, ..self }
+        Wide {
+            negative: !self.negative,
+            ..self
+        }
     }
 
     /// With a positive sign.
     pub const fn magnitude(self) -> Self {
-        Wide { negative: false, ..self }
+        Wide {
+            negative: false,
+            ..self
+        }
     }
 
     /// Times a power of two.
     pub const fn shifted(self, by: i32) -> Self {
-        Wide { exponent: self.exponent + by, ..self }
+        Wide {
+            exponent: self.exponent + by,
+            ..self
+        }
     }
 
     /// Product.
@@ -96,16 +121,28 @@ impl Wide {
             || self.exponent == other.exponent && self.significand < other.significand;
         let (a, b) = if swap { (other, self) } else { (self, other) };
         let apart = (a.exponent - b.exponent) as u32;
-        let smaller = if apart > 127 { 0 } else { b.significand >> apart };
+        let smaller = if apart > 127 {
+            0
+        } else {
+            b.significand >> apart
+        };
         if a.negative != b.negative {
             return Self::scaled(a.negative, a.significand - smaller, 127 - a.exponent);
         }
         let (sum, carry) = a.significand.overflowing_add(smaller);
         if carry {
             let significand = sum >> 1 | 1 << 127;
-            return Wide { negative: a.negative, exponent: a.exponent + 1, significand };
+            return Wide {
+                negative: a.negative,
+                exponent: a.exponent + 1,
+                significand,
+            };
         }
-        Wide { negative: a.negative, exponent: a.exponent, significand: sum }
+        Wide {
+            negative: a.negative,
+            exponent: a.exponent,
+            significand: sum,
+        }
     }
 
     /// Quotient; the divisor is not zero. Bit by bit: speed does not matter here.
@@ -143,7 +180,11 @@ impl Wide {
     pub const fn square_fraction(self) -> u128 {
         let square = self.multiply(self);
         let shift = -(square.exponent + 1);
-        if self.is_zero() || shift > 127 { 0 } else { square.significand >> shift }
+        if self.is_zero() || shift > 127 {
+            0
+        } else {
+            square.significand >> shift
+        }
     }
 }
 
@@ -154,7 +195,10 @@ mod tests {
     #[test]
     fn quotients_times_divisors_give_the_dividend() {
         let third = Wide::from_integer(1).divide(Wide::from_integer(3));
-        assert_eq!((third.exponent, third.significand), (-2, u128::MAX / 3 * 2 + (third.significand & 1)));
+        assert_eq!(
+            (third.exponent, third.significand),
+            (-2, u128::MAX / 3 * 2 + (third.significand & 1))
+        );
         let one = third.multiply(Wide::from_integer(-3));
         assert!(one.negative);
         let error = one.add(Wide::from_integer(1));

@@ -1,0 +1,246 @@
+//! Recording: a machine that runs live, and everything that comes from outside written down before
+//! the guest acts on it.
+
+use colinux_driver::machine::Unsupported;
+use colinux_driver::passage::Shutdown;
+use colinux_driver::tick::VirtualTime;
+use colinux_tracer::{
+    EndReason, Event, EventMask, HostInfo, INITRD_FILE, Input, KERNEL_FILE, Levels, Options,
+    RecordEnd, Summary, Writer,
+};
+
+use crate::error::ReplayError;
+use crate::runner::{EventSink, Moment, Runner};
+use crate::setup::{self, RecordConfig};
+
+/// What the host wants at one of its turns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostTurn {
+    /// Bytes for the guest's console.
+    pub input: Vec<u8>,
+    /// End the recording now.
+    pub stop: Option<EndReason>,
+}
+
+/// What the host made of an idle guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostIdle {
+    /// Let virtual time jump to the deadline.
+    Jump,
+    /// So many nanoseconds have passed, and then this happened.
+    Woke(u64, HostTurn),
+}
+
+/// The live side: a person at a terminal, a pipe, or nobody.
+pub trait Host {
+    /// Bytes the guest wrote to its console.
+    fn output(&mut self, bytes: &[u8]);
+    /// The end of a quantum: what the host wants, without waiting. `room` bytes of input fit.
+    fn turn(&mut self, room: usize) -> HostTurn;
+    /// The guest is idle for so many nanoseconds, or until there is input.
+    fn idle(&mut self, ns: Option<u64>, room: usize) -> HostIdle;
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why.
+    pub reason: EndReason,
+    /// How the guest ended, if it did.
+    pub shutdown: Option<Shutdown>,
+    /// What the machine does not have, if that ended it.
+    pub unsupported: Option<Box<Unsupported>>,
+    /// The last tick.
+    pub tick: u64,
+    /// Virtual time at the end.
+    pub time: VirtualTime,
+    /// What was written.
+    pub summary: Summary,
+}
+
+struct ToWriter<'a>(&'a mut Writer);
+
+impl EventSink for ToWriter<'_> {
+    fn event(&mut self, tick: u64, event: Event) -> Result<(), ReplayError> {
+        Ok(self.0.push(tick, event)?)
+    }
+}
+
+/// A recording in progress.
+#[derive(Debug)]
+pub struct Recorder {
+    runner: Runner,
+    writer: Writer,
+    tick_limit: u64,
+}
+
+/// The end of a recording, before it is written.
+struct Ending {
+    reason: EndReason,
+    shutdown: Option<Shutdown>,
+    unsupported: Option<Box<Unsupported>>,
+}
+
+impl Ending {
+    fn of(reason: EndReason) -> Self {
+        Ending { reason, shutdown: None, unsupported: None }
+    }
+}
+
+impl Recorder {
+    /// Builds the machine, then creates the file. Nothing is written if the machine cannot be
+    /// built.
+    pub fn create(
+        config: RecordConfig,
+        path: &std::path::Path,
+        options: Options,
+        host: &HostInfo,
+        tick_limit: u64,
+    ) -> Result<Self, ReplayError> {
+        let manifest = config.manifest();
+        let mut machine = setup::build(&manifest, &config.kernel, config.initrd.as_deref())?;
+        machine.tap_console();
+        let mut writer = Writer::create(path, options)?;
+        writer.manifest(&manifest)?;
+        writer.host_info(host)?;
+        writer.boot_file(KERNEL_FILE, config.kernel)?;
+        if let Some(initrd) = config.initrd {
+            writer.boot_file(INITRD_FILE, initrd)?;
+        }
+        writer.flush_inputs()?;
+        let mask = EventMask::from_levels(&config.levels);
+        let runner = Runner::new(machine, mask, manifest.digest_interval);
+        Ok(Recorder { runner, writer, tick_limit })
+    }
+
+    /// Runs to the end and finishes the file.
+    pub fn run(mut self, host: &mut dyn Host) -> Result<Outcome, ReplayError> {
+        let ending = self.record(host)?;
+        let digest = self.runner.digest();
+        let tick = self.runner.tick();
+        let time = self.runner.machine().time();
+        let summary = self.writer.finish(RecordEnd { reason: ending.reason, tick, digest })?;
+        let Ending { reason, shutdown, unsupported } = ending;
+        Ok(Outcome { reason, shutdown, unsupported, tick, time, summary })
+    }
+
+    fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
+        loop {
+            let moment = self.runner.run(self.tick_limit, &mut ToWriter(&mut self.writer))?;
+            let output = self.runner.machine_mut().take_console();
+            if !output.is_empty() {
+                host.output(&output);
+            }
+            match moment {
+                Moment::Pause => {
+                    // Not a place where a recording can be ended: it is not the same on replay.
+                }
+                Moment::Quantum => {
+                    let turn = host.turn(self.runner.machine().console_space());
+                    self.console_input(turn.input)?;
+                    if let Some(reason) = turn.stop {
+                        return self.stop(reason);
+                    }
+                }
+                Moment::Idle(deadline) => {
+                    if let Some(ending) = self.idle(deadline, host)? {
+                        return Ok(ending);
+                    }
+                }
+                Moment::Limit => return Ok(Ending::of(EndReason::TickLimit)),
+                Moment::Ended(how) => {
+                    return Ok(Ending {
+                        shutdown: Some(how),
+                        ..Ending::of(EndReason::GuestShutdown)
+                    });
+                }
+                Moment::Unsupported(what) => {
+                    return Ok(Ending {
+                        unsupported: Some(what),
+                        ..Ending::of(EndReason::Unsupported)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends at a quantum. The next tick is a place that a replay reaches in the same way.
+    fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
+        let until = self.runner.tick() + 1;
+        loop {
+            match self.runner.run(until, &mut ToWriter(&mut self.writer))? {
+                Moment::Pause | Moment::Quantum => {}
+                Moment::Ended(how) => {
+                    return Ok(Ending {
+                        shutdown: Some(how),
+                        ..Ending::of(EndReason::GuestShutdown)
+                    });
+                }
+                Moment::Idle(_) => {
+                    self.woken(self.runner.machine().time())?;
+                    return Ok(Ending::of(reason));
+                }
+                Moment::Limit | Moment::Unsupported(_) => return Ok(Ending::of(reason)),
+            }
+        }
+    }
+
+    fn idle(
+        &mut self,
+        deadline: Option<VirtualTime>,
+        host: &mut dyn Host,
+    ) -> Result<Option<Ending>, ReplayError> {
+        let now = self.runner.machine().time().0;
+        let wait = deadline.map(|d| d.0.saturating_sub(now));
+        match (host.idle(wait, self.runner.machine().console_space()), deadline) {
+            (HostIdle::Jump, Some(deadline)) => {
+                self.runner.machine_mut().warp_to(deadline);
+                Ok(None)
+            }
+            (HostIdle::Jump, None) => {
+                // Nobody will ever wake the guest.
+                self.woken(VirtualTime(now))?;
+                Ok(Some(Ending::of(EndReason::Stopped)))
+            }
+            (HostIdle::Woke(ns, turn), _) => {
+                // Strictly before the deadline, which is how a replay knows which halt it was.
+                let ns = wait.map_or(ns, |most| ns.min(most.saturating_sub(1)));
+                self.woken(VirtualTime(now.saturating_add(ns)))?;
+                self.console_input(turn.input)?;
+                self.writer.flush_inputs()?;
+                Ok(turn.stop.map(Ending::of))
+            }
+        }
+    }
+
+    /// The idle guest is woken at this time.
+    fn woken(&mut self, time: VirtualTime) -> Result<(), ReplayError> {
+        let tick = self.runner.tick();
+        self.writer.input(tick, Input::IdleWarp { ns: time.0 })?;
+        self.runner.machine_mut().warp_to(time);
+        Ok(())
+    }
+
+    /// What does not fit is dropped as a real UART would overrun; hosts look at the room first.
+    fn console_input(&mut self, mut bytes: Vec<u8>) -> Result<(), ReplayError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let taken = self.runner.machine_mut().console_input(&bytes);
+        bytes.truncate(taken);
+        if !bytes.is_empty() {
+            let tick = self.runner.tick();
+            self.writer.input(tick, Input::ConsoleIn { port: 0, bytes })?;
+            // On disk before the guest can act on it.
+            self.writer.flush_inputs()?;
+        }
+        Ok(())
+    }
+}
+
+/// Levels for a recording of inputs and digests alone.
+pub fn inputs_only() -> Levels {
+    let mut levels = Levels::off();
+    levels.set(colinux_tracer::Facility::Meta, 1);
+    levels
+}

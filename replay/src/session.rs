@@ -1,0 +1,188 @@
+//! One machine replayed forwards from a recording.
+
+use std::collections::VecDeque;
+
+use colinux_driver::passage::Shutdown;
+use colinux_driver::tick::VirtualTime;
+use colinux_tracer::{
+    EndReason, EventMask, INITRD_FILE, Input, KERNEL_FILE, Levels, Manifest, Reader, RecordEnd,
+};
+
+use crate::error::ReplayError;
+use crate::runner::{EventSink, Moment, Runner};
+use crate::setup;
+
+/// Where a session has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The tick asked for.
+    Reached,
+    /// The recording's end.
+    End(Option<Shutdown>),
+    /// There is more; a chance to look at signals and console.
+    More,
+    /// The replay cannot go on as the recording did.
+    Lost(String),
+}
+
+/// A recording being replayed.
+#[derive(Debug)]
+pub struct Session {
+    runner: Runner,
+    manifest: Manifest,
+    inputs: VecDeque<(u64, Input)>,
+    end: Option<RecordEnd>,
+    last_tick: u64,
+}
+
+impl Session {
+    /// A session at power-on, with the events of the recording's own levels.
+    pub fn open(reader: &Reader) -> Result<Self, ReplayError> {
+        let manifest = reader.manifest()?;
+        let mut levels = Levels::off();
+        for (facility, level) in &manifest.levels {
+            // A facility of a later build makes no events here.
+            let _ = levels.apply(&format!("{facility}={level}"));
+        }
+        Self::with_events(reader, EventMask::from_levels(&levels))
+    }
+
+    /// A session at power-on that makes events of these kinds.
+    pub fn with_events(reader: &Reader, mask: EventMask) -> Result<Self, ReplayError> {
+        let manifest = reader.manifest()?;
+        let kernel = reader.boot_file(KERNEL_FILE)?;
+        let initrd = match manifest.initrd {
+            Some(_) => Some(reader.boot_file(INITRD_FILE)?),
+            None => None,
+        };
+        let mut machine = setup::build(&manifest, &kernel, initrd.as_deref())?;
+        machine.tap_console();
+        let runner = Runner::new(machine, mask, manifest.digest_interval);
+        let end = reader.end()?;
+        let mut inputs: VecDeque<_> = reader.inputs()?.into();
+        inputs.retain(|(_, input)| !matches!(input, Input::RecordEnd { .. }));
+        let last_input = inputs.back().map_or(0, |(tick, _)| *tick);
+        let last_event = reader.ticks().map_or(0, |(_, last)| last);
+        let last_tick = end.as_ref().map_or(last_event.max(last_input), |end| end.tick);
+        Ok(Session { runner, manifest, inputs, end, last_tick })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The machine and its events.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// The machine, for reading memory and console.
+    pub fn runner_mut(&mut self) -> &mut Runner {
+        &mut self.runner
+    }
+
+    /// How the recording ended, if it ended in order.
+    pub fn end(&self) -> Option<&RecordEnd> {
+        self.end.as_ref()
+    }
+
+    /// The last tick that the recording knows of.
+    pub fn last_tick(&self) -> u64 {
+        self.last_tick
+    }
+
+    /// Runs on toward a tick, giving the machine its inputs where they were given.
+    pub fn advance(
+        &mut self,
+        until: u64,
+        sink: &mut dyn EventSink,
+    ) -> Result<Progress, ReplayError> {
+        let target = until.min(self.last_tick);
+        let moment = self.runner.run(target, sink)?;
+        let tick = self.runner.tick();
+        if let Some((at, input)) = self.inputs.front()
+            && *at < tick
+        {
+            return Ok(Progress::Lost(format!(
+                "the replay is at tick @{tick} and did not stop for the input {} at tick @{at}",
+                input.kind()
+            )));
+        }
+        match moment {
+            Moment::Pause => Ok(Progress::More),
+            Moment::Limit if target == self.last_tick => Ok(Progress::End(None)),
+            Moment::Limit => Ok(Progress::Reached),
+            Moment::Quantum => {
+                self.feed(tick)?;
+                Ok(Progress::More)
+            }
+            Moment::Idle(deadline) => self.idle(tick, deadline),
+            Moment::Ended(how) => Ok(Progress::End(Some(how))),
+            Moment::Unsupported(what) => {
+                // A recording that ended here replays to here.
+                if self.end.as_ref().is_some_and(|end| end.reason == EndReason::Unsupported) {
+                    return Ok(Progress::End(None));
+                }
+                Ok(Progress::Lost(what.to_string()))
+            }
+        }
+    }
+
+    /// Inputs other than idle warps, at this tick.
+    fn feed(&mut self, tick: u64) -> Result<(), ReplayError> {
+        while let Some((at, input)) = self.inputs.front() {
+            if *at != tick || matches!(input, Input::IdleWarp { .. }) {
+                break;
+            }
+            match input {
+                Input::ConsoleIn { bytes, .. } => {
+                    self.runner.machine_mut().console_input(bytes);
+                }
+                other => {
+                    let kind = other.kind().to_string();
+                    return Err(ReplayError::UnknownInput { kind, tick });
+                }
+            }
+            self.inputs.pop_front();
+        }
+        Ok(())
+    }
+
+    fn idle(
+        &mut self,
+        tick: u64,
+        deadline: Option<VirtualTime>,
+    ) -> Result<Progress, ReplayError> {
+        // The guest may be idle more than once at one tick, when a deadline wakes nobody. A recorded
+        // wake-up belongs to the halt whose deadline is after it.
+        let woken = match self.inputs.front() {
+            Some((at, Input::IdleWarp { ns }))
+                if *at == tick && deadline.is_none_or(|d| *ns < d.0) =>
+            {
+                Some(*ns)
+            }
+            _ => None,
+        };
+        match (woken, deadline) {
+            (Some(ns), _) => {
+                self.inputs.pop_front();
+                self.runner.machine_mut().warp_to(VirtualTime(ns));
+                self.feed(tick)?;
+                if self.inputs.is_empty() && tick >= self.last_tick {
+                    return Ok(Progress::End(None));
+                }
+                Ok(Progress::More)
+            }
+            (_, Some(deadline)) => {
+                self.runner.machine_mut().warp_to(deadline);
+                Ok(Progress::More)
+            }
+            (_, None) if tick >= self.last_tick => Ok(Progress::End(None)),
+            (_, None) => Ok(Progress::Lost(format!(
+                "the guest is idle for ever at tick @{tick}; the recording goes on to @{}",
+                self.last_tick
+            ))),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The kernel's own name table, read from its image alone.
+//!
+//! `scripts/kallsyms.c` writes it into `.rodata` without any marker, so it is found by its shape
+//! (see [`locate`]) and then unpacked once: names in one string, addresses as 32-bit offsets.
+
+mod locate;
+#[cfg(test)]
+pub(crate) mod synthetic;
+
+use std::sync::OnceLock;
+
+use crate::addr::LinkAddr;
+use crate::bytes::LeBytes;
+use crate::error::SymbolError;
+use crate::image::Image;
+
+use locate::{Located, uleb_len};
+
+/// What `kallsyms` says about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol<'k> {
+    /// The symbol's name.
+    pub name: &'k str,
+    /// How far into it the address lies.
+    pub offset: u64,
+    /// Its size: the distance to the next symbol, as the kernel itself reckons.
+    pub size: u64,
+}
+
+/// One entry of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'k> {
+    /// Link-time address; per-CPU symbols have their offset in the per-CPU area.
+    pub addr: LinkAddr,
+    /// The type letter of `nm`; upper case for global symbols.
+    pub kind: u8,
+    /// The name.
+    pub name: &'k str,
+}
+
+impl Entry<'_> {
+    /// Code (`t`, `T`, `w`, `W`).
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, b't' | b'T' | b'w' | b'W')
+    }
+}
+
+/// All symbols of a kernel image, in address order.
+pub struct Kallsyms {
+    /// All names, one after another.
+    arena: String,
+    /// Start of each name in `arena`, and one more for the end of the last.
+    starts: Vec<u32>,
+    kinds: Vec<u8>,
+    /// Addresses; see [`Self::addr_of`].
+    offsets: Vec<i32>,
+    base: u64,
+    /// The offsets are `CONFIG_KALLSYMS_ABSOLUTE_PERCPU`'s: negative ones count down from the base.
+    signed: bool,
+    /// Name hash and index, sorted by hash; made at the first look-up by name.
+    by_name: OnceLock<Vec<(u32, u32)>>,
+}
+
+impl std::fmt::Debug for Kallsyms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kallsyms")
+            .field("len", &self.len())
+            .field("base", &format_args!("{:#x}", self.base))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kallsyms {
+    /// From an unpacked vmlinux, stripped or not.
+    pub fn from_vmlinux(vmlinux: &[u8]) -> Result<Self, SymbolError> {
+        Self::from_image(&Image::parse(vmlinux)?)
+    }
+
+    /// From an image whose headers are read already.
+    pub fn from_image(image: &Image<'_>) -> Result<Self, SymbolError> {
+        // Images without section headers are searched whole.
+        match image.section_data(".rodata") {
+            Ok(rodata) if !rodata.is_empty() => {
+                Self::from_bytes(rodata).or_else(|_| Self::from_bytes(image.data()))
+            }
+            _ => Self::from_bytes(image.data()),
+        }
+    }
+
+    /// From any bytes that hold the table: `.rodata`, a whole image, or guest memory.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SymbolError> {
+        let table = locate::locate(bytes)?;
+        Self::unpack(bytes, &table).ok_or(SymbolError::NoKallsyms {
+            searched: bytes.len(),
+            reason: "its names do not unpack",
+        })
+    }
+
+    fn unpack(bytes: &[u8], table: &Located) -> Option<Self> {
+        let count = table.count;
+        let mut arena = String::with_capacity(count * 24);
+        let mut starts = Vec::with_capacity(count + 1);
+        let mut kinds = Vec::with_capacity(count);
+        let mut at = table.names;
+        let mut name = Vec::with_capacity(512);
+        for _ in 0..count {
+            let (len, skip) = uleb_len(bytes, at)?;
+            let codes = bytes.get(at + skip..at + skip + len)?;
+            at += skip + len;
+            name.clear();
+            for &code in codes {
+                name.extend_from_slice(bytes.get(table.tokens[usize::from(code)].clone())?);
+            }
+            let (&kind, rest) = name.split_first()?;
+            kinds.push(kind);
+            starts.push(u32::try_from(arena.len()).ok()?);
+            match std::str::from_utf8(rest) {
+                Ok(text) => arena.push_str(text),
+                Err(_) => arena.push_str(&String::from_utf8_lossy(rest)),
+            }
+        }
+        starts.push(u32::try_from(arena.len()).ok()?);
+        arena.shrink_to_fit();
+        let raw = bytes.get(table.offsets..table.offsets + count * 4)?;
+        let offsets: Vec<i32> = raw
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b))
+            .collect();
+        // With absolute per-CPU symbols nearly every offset is negative; without, none can be,
+        // since an image is far smaller than 2 GiB.
+        let signed = offsets.iter().filter(|o| **o < 0).count() > count / 2;
+        let by_name = OnceLock::new();
+        let mut all =
+            Self { arena, starts, kinds, offsets, base: table.base, signed, by_name };
+        all.restore_order();
+        Some(all)
+    }
+
+    /// The table is written sorted by address; a damaged one must not break the searches.
+    fn restore_order(&mut self) {
+        let in_order = (1..self.len()).all(|i| self.addr_of(i - 1) <= self.addr_of(i));
+        if in_order {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&i| self.addr_of(i));
+        let mut arena = String::with_capacity(self.arena.len());
+        let mut starts = Vec::with_capacity(self.starts.len());
+        for &i in &order {
+            starts.push(arena.len() as u32);
+            arena.push_str(self.name_of(i));
+        }
+        starts.push(arena.len() as u32);
+        self.kinds = order.iter().map(|&i| self.kinds[i]).collect();
+        self.offsets = order.iter().map(|&i| self.offsets[i]).collect();
+        (self.arena, self.starts) = (arena, starts);
+    }
+
+    /// How many symbols there are.
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// No symbols at all.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// `kallsyms_sym_address()` of kernel/kallsyms.c.
+    fn addr_of(&self, i: usize) -> u64 {
+        let offset = self.offsets[i];
+        match (self.signed, offset) {
+            (false, _) => self.base.wrapping_add(u64::from(offset as u32)),
+            (true, 0..) => offset as u64,
+            (true, _) => self.base.wrapping_sub(1).wrapping_sub(i64::from(offset) as u64),
+        }
+    }
+
+    fn name_of(&self, i: usize) -> &str {
+        &self.arena[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+
+    fn entry(&self, i: usize) -> Entry<'_> {
+        Entry { addr: LinkAddr(self.addr_of(i)), kind: self.kinds[i], name: self.name_of(i) }
+    }
+
+    /// Every symbol, in address order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> + '_ {
+        (0..self.len()).map(|i| self.entry(i))
+    }
+
+    /// First index whose address is greater than `addr`.
+    fn upper_bound(&self, addr: u64) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.addr_of(middle) <= addr {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The symbol that covers `addr`; of several at one address the first, as the kernel does.
+    ///
+    /// Addresses behind the last symbol, and kernel addresses before the first, have none.
+    pub fn lookup(&self, addr: LinkAddr) -> Option<Symbol<'_>> {
+        let next = self.upper_bound(addr.0);
+        let start = self.addr_of(next.checked_sub(1)?);
+        let end = self.offsets.get(next).map(|_| self.addr_of(next))?;
+        // The gap between the per-CPU offsets and the image belongs to nobody.
+        if addr.0 >= self.base && start < self.base || addr.0 < self.base && end >= self.base {
+            return None;
+        }
+        let mut first = next - 1;
+        while first > 0 && self.addr_of(first - 1) == start {
+            first -= 1;
+        }
+        let name = self.name_of(first);
+        Some(Symbol { name, offset: addr.0 - start, size: end - start })
+    }
+
+    /// The address of the symbol called `name`; the lowest one when several bear that name.
+    pub fn address_of(&self, name: &str) -> Option<LinkAddr> {
+        self.named(name).next().map(|e| e.addr)
+    }
+
+    /// Every symbol called `name`, in address order (static functions may share a name).
+    pub fn named<'k>(&'k self, name: &'k str) -> impl Iterator<Item = Entry<'k>> + 'k {
+        let table = self.by_name.get_or_init(|| {
+            let hashes = (0..self.len()).map(|i| (name_hash(self.name_of(i)), i as u32));
+            let mut table: Vec<_> = hashes.collect();
+            table.sort_unstable();
+            table
+        });
+        let hash = name_hash(name);
+        let from = table.partition_point(|e| e.0 < hash);
+        table[from..]
+            .iter()
+            .take_while(move |e| e.0 == hash)
+            .map(|e| self.entry(e.1 as usize))
+            .filter(move |e| e.name == name)
+    }
+
+    /// Bytes of heap in use.
+    pub fn heap_bytes(&self) -> usize {
+        let index = self.by_name.get().map_or(0, |t| t.capacity() * 8);
+        let per_symbol = self.starts.capacity() * 4 + self.offsets.capacity() * 4;
+        self.arena.capacity() + per_symbol + self.kinds.capacity() + index
+    }
+}
+
+/// FNV-1a; the table is small and never leaves memory.
+pub(crate) fn name_hash(name: &str) -> u32 {
+    let step = |hash: u32, b: u8| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193);
+    name.bytes().fold(0x811c_9dc5, step)
+}
+
+#[cfg(test)]
+mod tests;
