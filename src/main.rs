@@ -1,2 +1,49 @@
-//! Records a Linux kernel and replays it.
-fn main() {}
+//! The command line: what was typed becomes a call into the crates, and its result an exit code.
+
+mod args;
+mod cmd;
+mod console;
+mod exit;
+mod guest;
+mod report;
+mod store;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap knows which stream, and that asking for help is no error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+        }
+    };
+    let report = report::Report::new(cli.common);
+    match run(&cli, &report) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            report.failure(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
+    match &cli.verb {
+        Verb::Record(args) => cmd::record::run(args, report),
+        Verb::Replay(args) => cmd::replay::run(args, report),
+        Verb::Verify(args) => cmd::verify::run(args, report),
+        Verb::Info(args) => cmd::info::run(args, report),
+        Verb::Dump(args) => cmd::dump::run(args, report),
+        Verb::Stats(args) => cmd::stats::run(args, report),
+        Verb::Ls(args) => cmd::ls::run(args, report),
+        Verb::Guest(args) => cmd::guest::run(args, report),
+    }
+}

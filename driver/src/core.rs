@@ -57,8 +57,8 @@ pub struct Core {
     pub(crate) outputs: Vec<BoardEvent>,
     /// Console bytes for whoever watches the guest right now; not part of the state.
     pub(crate) console_tap: Option<Vec<u8>>,
-    /// SYSRET restored a set trap flag: #DB comes before the first user instruction.
-    pub(crate) step_pending: bool,
+    /// The instruction that completes now is followed by #DB, with these bits of DR6.
+    pub(crate) debug_trap: Option<u64>,
 }
 
 /// The observer's memory: which system call a thread is in, and when interrupts were forwarded.
@@ -78,6 +78,9 @@ pub struct Watcher {
 const CONSOLE_PIECE_BYTES_MAX: usize = 1024;
 /// A thread that dies in a system call never returns from it; so many are remembered.
 const OPEN_SYSCALLS_MAX: usize = 4096;
+
+/// DR6: the trap comes from the trap flag.
+pub(crate) const DR6_BS: u64 = 1 << 14;
 
 impl Core {
     /// A vCPU at power-on.
@@ -101,7 +104,7 @@ impl Core {
             deadline: Tick(u64::MAX),
             outputs: Vec::new(),
             console_tap: None,
-            step_pending: false,
+            debug_trap: None,
         };
         core.update_deadline();
         core
@@ -162,7 +165,12 @@ impl Core {
     /// Leaves the guest after the running instruction.
     pub fn leave_with(&mut self, exit: Exit) {
         self.leave();
-        self.exit.get_or_insert(exit);
+        match (self.exit, exit) {
+            // The end of the run is never hidden by an earlier access of the same repetition.
+            (Some(Exit::Terminate(_)), _) => {}
+            (None, _) | (_, Exit::Terminate(_)) => self.exit = Some(exit),
+            _ => {}
+        }
     }
 
     /// Notes an observation at the running instruction, if wanted.
@@ -220,9 +228,12 @@ impl Core {
         self.cpu.rip = self.cpu.regs[REG_BLOCK as usize].wrapping_add(offset);
     }
 
-    /// After SYSRET: a trap flag among the restored flags traps at once.
-    pub(crate) fn trap_after_sysret(&mut self) {
-        self.step_pending = self.cpu.system_flags & crate::cpu::flags::TF != 0;
+    /// A set trap flag traps right after the running instruction: SYSRET, whose restored flag
+    /// counts at once, and STI, whose shadow holds off interrupts but no traps.
+    pub(crate) fn trap_if_stepping(&mut self) {
+        if self.cpu.system_flags & crate::cpu::flags::TF != 0 {
+            self.debug_trap = Some(DR6_BS);
+        }
     }
 
     /// Recomputes when the board next does something by itself.

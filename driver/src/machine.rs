@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::boot::BootImage;
-use crate::core::Core;
+use crate::core::{Core, DR6_BS};
 use crate::cpu::deliver::{Source, TripleFault};
 use crate::cpu::fault::{Fault, Trap, TrapCause, vector};
 use crate::cpu::flags;
@@ -83,6 +83,12 @@ impl std::fmt::Display for Unsupported {
 
 /// Observations after which `run` pauses, so that its caller drains them.
 const OBSERVATIONS_MAX: usize = 4096;
+/// Pieces of one long repetition after which `run` pauses.
+const RESTARTS_PER_PAUSE: u32 = 64;
+/// Exceptions in a row, without an instruction that completes, after which `run` pauses...
+const BARREN_PER_PAUSE: u32 = 4096;
+/// ... and after which the run ends: no tick will ever come again.
+const BARREN_MAX: u32 = 1 << 16;
 
 /// The machine.
 #[derive(Debug)]
@@ -92,16 +98,37 @@ pub struct Machine {
     quantum_ticks: u64,
     next_quantum: Tick,
     ended: Option<Shutdown>,
+    /// Exceptions delivered since an instruction completed, and at which tick.
+    barren: (Tick, u32),
+    /// Pieces of the running repetition.
+    restarts: u32,
+    /// The host is owed a turn.
+    pause: bool,
 }
 
 impl Machine {
-    /// A machine with its boot image loaded, about to enter the kernel.
-    pub fn new(config: &MachineConfig, image: &BootImage) -> Self {
+    /// A machine without any content, to restore a snapshot into.
+    pub fn empty(config: &MachineConfig) -> Self {
         let ram = Ppram::new(config.memory_bytes);
         let board = Board::new(&BoardConfig { rtc_epoch_s: config.rtc_epoch_s });
         let clock = Clock { ns_per_tick: config.ns_per_tick.max(1), warp_ns: 0 };
-        let blocks = BlockCache::new(ram.page_count());
-        let mut core = Core::new(ram, board, clock);
+        let quantum_ticks = config.quantum_ticks.max(1);
+        Machine {
+            blocks: BlockCache::new(ram.page_count()),
+            core: Core::new(ram, board, clock),
+            quantum_ticks,
+            next_quantum: Tick(quantum_ticks),
+            ended: None,
+            barren: (Tick(0), 0),
+            restarts: 0,
+            pause: false,
+        }
+    }
+
+    /// A machine with its boot image loaded, about to enter the kernel.
+    pub fn new(config: &MachineConfig, image: &BootImage) -> Self {
+        let mut machine = Self::empty(config);
+        let core = &mut machine.core;
         for (gpa, bytes) in &image.segments {
             let mut at = gpa.0;
             for piece in bytes.chunks(PAGE_SIZE as usize) {
@@ -132,8 +159,7 @@ impl Machine {
         }
         cpu.gdtr = TableRegister { base: image.gdt_base, limit: image.gdt_limit };
         cpu.idtr = TableRegister { base: layout::BOOT_IDT.0, limit: 0 };
-        let quantum_ticks = config.quantum_ticks.max(1);
-        Machine { core, blocks, quantum_ticks, next_quantum: Tick(quantum_ticks), ended: None }
+        machine
     }
 
     /// Which observations to collect from now on.
@@ -219,7 +245,8 @@ impl Machine {
             if tick >= until {
                 return Stop::Limit;
             }
-            if self.core.observations.rows.len() >= OBSERVATIONS_MAX {
+            if self.pause || self.core.observations.rows.len() >= OBSERVATIONS_MAX {
+                self.pause = false;
                 return Stop::Pause;
             }
             if tick >= self.next_quantum {
@@ -253,6 +280,8 @@ impl Machine {
             most = most.min(1);
         }
         core.cpu.shadow = false;
+        // Instruction breakpoints are not implemented, so the resume flag has nothing to do.
+        core.cpu.system_flags &= !flags::RF;
         let cpl = core.cpu.cpl;
         let (done, completed) = execute(core, block, most);
         // Where the next instruction is: said by the last one, or behind it.
@@ -271,20 +300,15 @@ impl Machine {
             let len = block.ops.get(done).map_or(0, |op| op.len);
             return self.trapped(len);
         }
-        // SYSCALL masks the trap flag before it could trap; so does no other instruction.
-        let into_kernel = core.cpu.cpl < cpl;
-        if core.step_pending || tracing && done > 0 && !core.cpu.shadow && !into_kernel {
-            core.step_pending = false;
-            return self.single_step();
+        // A trap flag that was set when the instruction began traps after it. SYSCALL masks the
+        // flag before that; so does no other instruction.
+        let masked = core.cpu.cpl < cpl && core.cpu.system_flags & flags::TF == 0;
+        if tracing && done > 0 && !core.cpu.shadow && !masked {
+            *core.debug_trap.get_or_insert(0) |= DR6_BS;
         }
-        None
-    }
-
-    /// A trap flag that was set when the instruction began: #DB after it.
-    fn single_step(&mut self) -> Option<Stop> {
-        const DR6_BS: u64 = 1 << 14;
-        self.core.cpu.dr[6] |= DR6_BS;
-        let delivered = self.core.deliver_exception(Fault::plain(vector::DB));
+        let bits = core.debug_trap.take()?;
+        core.cpu.dr[6] |= bits;
+        let delivered = core.deliver_exception(Fault::plain(vector::DB));
         self.delivered(delivered)
     }
 
@@ -297,21 +321,48 @@ impl Machine {
         match core.trap.take() {
             Some(TrapCause::Fault(fault)) => {
                 let delivered = core.deliver_exception(fault);
-                self.delivered(delivered)
+                self.delivered(delivered).or_else(|| self.barren_exception(fault))
             }
             Some(TrapCause::SoftwareInterrupt { vector }) => {
-                core.cpu.rip = core.cpu.rip.wrapping_add(u64::from(len));
-                core.tick.0 += 1;
-                let delivered = core.deliver(vector, Source::Software);
-                self.delivered(delivered)
+                let rip = core.cpu.rip;
+                core.cpu.rip = rip.wrapping_add(u64::from(len));
+                match core.deliver_software(vector, rip) {
+                    Ok(true) => {
+                        self.core.tick.0 += 1;
+                        None
+                    }
+                    // A gate that refuses is a fault of the instruction.
+                    Ok(false) => self.barren_exception(Fault::plain(vector)),
+                    Err(triple) => self.delivered(Err(triple)),
+                }
             }
             Some(TrapCause::Restart) => {
                 core.attention = true;
-                Some(Stop::Pause)
+                self.restarts += 1;
+                if self.restarts >= RESTARTS_PER_PAUSE {
+                    self.restarts = 0;
+                    self.pause = true;
+                }
+                None
             }
             Some(TrapCause::Unsupported(what)) => Some(self.unsupported(what)),
             None => Some(self.unsupported("an instruction failed without saying why".to_owned())),
         }
+    }
+
+    /// Counts exceptions that follow each other without an instruction that completes: a handler
+    /// whose first instruction faults again takes the vCPU to no further tick, ever.
+    fn barren_exception(&mut self, fault: Fault) -> Option<Stop> {
+        let now = self.core.tick;
+        let count = if self.barren.0 == now { self.barren.1 + 1 } else { 1 };
+        self.barren = (now, count);
+        if count >= BARREN_MAX {
+            let v = fault.vector;
+            let what = format!("exceptions without end (vector {v}): no instruction completes");
+            return Some(self.unsupported(what));
+        }
+        self.pause |= count % BARREN_PER_PAUSE == 0;
+        None
     }
 
     fn delivered(&mut self, result: Result<(), TripleFault>) -> Option<Stop> {
@@ -345,9 +396,7 @@ impl Machine {
     fn boundary(&mut self) -> Option<Stop> {
         let core = &mut self.core;
         core.attention = false;
-        while let Some(page) = core.code_writes.pop() {
-            self.blocks.invalidate_page(core, page as usize);
-        }
+        self.blocks.forget_written(core);
         if core.tick >= core.deadline {
             core.exit.get_or_insert(Exit::Timer);
             core.advance_board();
@@ -359,7 +408,7 @@ impl Machine {
         }
         let open = core.cpu.interrupts_enabled() && !core.cpu.shadow;
         let waiting = core.board.interrupt_pending();
-        let nmi = core.board.nmi_pending();
+        let nmi = core.board.nmi_pending() && !core.cpu.nmi_blocked;
         if core.cpu.shadow && waiting {
             // Look again after the one instruction.
             core.attention = true;
@@ -368,8 +417,8 @@ impl Machine {
         let exit = match exit {
             Some(exit) => exit,
             None if take => Exit::IrqWindow,
-            None if core.cpu.halted => Exit::Idle,
-            None => return None,
+            // That the guest halted has been reported when it did.
+            None => return self.halted(),
         };
         if exit == Exit::Idle {
             // A prompt has no newline; the guest waits now, so it is whole.
@@ -384,6 +433,11 @@ impl Machine {
         } else {
             self.enter_passage(0);
         }
+        self.halted()
+    }
+
+    /// What becomes of a vCPU that waits for an interrupt.
+    fn halted(&mut self) -> Option<Stop> {
         if !self.core.cpu.halted {
             return None;
         }
@@ -399,6 +453,7 @@ impl Machine {
         const NMI: u8 = 2;
         let core = &mut self.core;
         let v = if nmi && core.board.take_nmi() {
+            core.cpu.nmi_blocked = true;
             NMI
         } else {
             match core.board.acknowledge() {
@@ -451,6 +506,8 @@ impl Machine {
             watcher: core.watcher.clone(),
             next_quantum: self.next_quantum,
             attention: core.attention,
+            barren: if self.barren.0 == core.tick { self.barren.1 } else { 0 },
+            ended: self.ended,
         }
     }
 
@@ -468,13 +525,17 @@ impl Machine {
         core.attention = state.attention;
         core.exit = None;
         core.trap = None;
+        core.debug_trap = None;
         core.place = 0;
         core.code_writes.clear();
         core.observations.rows.clear();
         core.set_cpl(state.cpu.cpl);
         core.update_deadline();
         self.next_quantum = state.next_quantum;
-        self.ended = None;
+        self.ended = state.ended;
+        self.barren = (state.tick, state.barren);
+        self.restarts = 0;
+        self.pause = false;
     }
 
     /// The digest of the whole state: equal states have equal digests on every host.

@@ -6,6 +6,7 @@ use crate::core::Watcher;
 use crate::cpu::state::Cpu;
 use crate::dev::bus::Board;
 use crate::mem::tlb::TlbState;
+use crate::passage::Shutdown;
 use crate::tick::{Clock, Tick};
 
 /// Everything but the content of RAM.
@@ -27,4 +28,8 @@ pub struct MachineState {
     pub next_quantum: Tick,
     /// Whether interrupts and deadlines have to be looked at before the next instruction.
     pub attention: bool,
+    /// Exceptions delivered since an instruction completed.
+    pub barren: u32,
+    /// How the guest ended the run, if it has.
+    pub ended: Option<Shutdown>,
 }

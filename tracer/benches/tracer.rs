@@ -26,11 +26,19 @@ fn thread_time() -> Duration {
 }
 
 fn end(tick: u64) -> RecordEnd {
-    RecordEnd { reason: EndReason::Stopped, tick, digest: StateDigest::default() }
+    RecordEnd {
+        reason: EndReason::Stopped,
+        tick,
+        digest: StateDigest::default(),
+    }
 }
 
 fn options() -> Options {
-    Options { overwrite: true, sync: false, ..Options::default() }
+    Options {
+        overwrite: true,
+        sync: false,
+        ..Options::default()
+    }
 }
 
 fn record(path: &Path, events: &[(u64, Event)]) -> u64 {
@@ -51,7 +59,12 @@ fn push(c: &mut Criterion) {
             let before = thread_time();
             for tick in 0..count {
                 let rip = black_box(0xffff_ffff_8100_0000 + tick);
-                let event = Event::IrqDeliver { vector: 0xec, rip, cpl: 0, latency: 3 };
+                let event = Event::IrqDeliver {
+                    vector: 0xec,
+                    rip,
+                    cpl: 0,
+                    latency: 3,
+                };
                 writer.push(tick, event).expect("push");
             }
             let spent = thread_time() - before;
@@ -69,7 +82,10 @@ fn file(c: &mut Criterion) {
     let bytes = record(&path, &events);
     if std::env::var_os("TRACER_BENCH_BYTES").is_some() {
         let each = bytes as f64 / EVENTS as f64;
-        let _ = writeln!(std::io::stdout(), "bytes per event: {each:.3} ({bytes} for {EVENTS})");
+        let _ = writeln!(
+            std::io::stdout(),
+            "bytes per event: {each:.3} ({bytes} for {EVENTS})"
+        );
     }
     let mut group = c.benchmark_group("file");
     group.sample_size(10);
@@ -87,7 +103,9 @@ fn file(c: &mut Criterion) {
     let mut group = c.benchmark_group("place");
     let last = reader.ticks().expect("ticks").1;
     let mut at = 1;
-    group.bench_function("open", |bench| bench.iter(|| Reader::open(&path).expect("open")));
+    group.bench_function("open", |bench| {
+        bench.iter(|| Reader::open(&path).expect("open"))
+    });
     group.bench_function("seek-and-read-one", |bench| {
         bench.iter(|| {
             at = at * 0x5851_f42d_4c95_7f2d % last;

@@ -54,7 +54,15 @@ pub(crate) struct Place {
     pub(crate) tick: u64,
 }
 
-type Rows = Arc<Vec<(u64, Event)>>;
+/// An unpacked chunk.
+#[derive(Clone, Debug)]
+struct Unpacked {
+    /// Number of the chunk in the stream.
+    chunk: usize,
+    /// Number of its first event in the lane.
+    start: u64,
+    rows: Arc<Vec<(u64, Event)>>,
+}
 
 /// A place in the events of one vCPU.
 #[derive(Clone, Debug)]
@@ -63,7 +71,7 @@ pub(crate) struct Lane {
     /// Events before the place.
     at: u64,
     /// The chunks used last, the latest first.
-    kept: Vec<(usize, Rows)>,
+    kept: Vec<Unpacked>,
     /// What was found ahead and behind, while the place stays.
     ahead: Option<Option<Place>>,
     behind: Option<Option<Place>>,
@@ -110,27 +118,25 @@ impl Lane {
             return Ok(found);
         }
         let stream = self.stream(index);
-        let mut chunk = chunk_of(stream, self.at);
+        let mut chunk = self.chunk_of(stream, self.at);
         let mut found = None;
         while let Some(entry) = entry(stream, index, chunk) {
             if entry.header.first_tick > filter.last {
                 break;
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
-                let start = stream.starts[chunk];
-                let rows = match self.load(shared, index, chunk) {
-                    Ok(rows) => rows,
+                let at = self.at;
+                let Unpacked { start, rows, .. } = match self.load(shared, index, chunk) {
+                    Ok(unpacked) => unpacked,
                     Err(error) => {
                         self.set(stream.starts[chunk + 1]);
                         return Err(error);
                     }
                 };
-                let from = self.at.saturating_sub(start) as usize;
+                let from = at.saturating_sub(*start) as usize;
                 let rest = rows.get(from..).unwrap_or_default();
-                if let Some(skip) = rest
-                    .iter()
-                    .position(|(tick, event)| filter.wants(*tick, event))
-                {
+                let wanted = |(tick, event): &(u64, Event)| filter.wants(*tick, event);
+                if let Some(skip) = rest.iter().position(wanted) {
                     let row = start + (from + skip) as u64;
                     found = Some(Place {
                         row,
@@ -160,7 +166,7 @@ impl Lane {
         let mut chunks = self
             .at
             .checked_sub(1)
-            .map_or(0, |last| chunk_of(stream, last) + 1);
+            .map_or(0, |last| self.chunk_of(stream, last) + 1);
         while let Some(chunk) = chunks.checked_sub(1) {
             let Some(entry) = entry(stream, index, chunk) else {
                 break;
@@ -169,15 +175,15 @@ impl Lane {
                 break;
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
-                let start = stream.starts[chunk];
-                let rows = match self.load(shared, index, chunk) {
-                    Ok(rows) => rows,
+                let at = self.at;
+                let Unpacked { start, rows, .. } = match self.load(shared, index, chunk) {
+                    Ok(unpacked) => unpacked,
                     Err(error) => {
-                        self.set(start);
+                        self.set(stream.starts[chunk]);
                         return Err(error);
                     }
                 };
-                let until = rows.len().min((self.at - start) as usize);
+                let until = rows.len().min(at.saturating_sub(*start) as usize);
                 let wanted = |(tick, event): &(u64, Event)| filter.wants(*tick, event);
                 if let Some(position) = rows[..until].iter().rposition(wanted) {
                     let row = start + position as u64;
@@ -204,13 +210,12 @@ impl Lane {
         let stream = self.stream(index);
         let ended = |number: &u32| index.entries()[*number as usize].header.last_tick < tick;
         let chunk = stream.chunks.partition_point(ended);
-        let start = stream.starts[chunk];
         match entry(stream, index, chunk) {
             Some(entry) if entry.header.first_tick < tick => {
-                let rows = self.load(shared, index, chunk)?;
+                let Unpacked { start, rows, .. } = self.load(shared, index, chunk)?;
                 Ok(start + rows.partition_point(|(at, _)| *at < tick) as u64)
             }
-            _ => Ok(start),
+            _ => Ok(stream.starts[chunk]),
         }
     }
 
@@ -221,28 +226,42 @@ impl Lane {
         index: &Index,
         row: u64,
     ) -> Result<Event, TraceError> {
-        let stream = self.stream(index);
-        let chunk = chunk_of(stream, row);
-        let rows = self.load(shared, index, chunk)?;
-        Ok(rows[(row - stream.starts[chunk]) as usize].1.clone())
+        let chunk = self.chunk_of(self.stream(index), row);
+        let Unpacked { start, rows, .. } = self.load(shared, index, chunk)?;
+        Ok(rows[(row - start) as usize].1.clone())
     }
 
-    fn load(&mut self, shared: &Shared, index: &Index, chunk: usize) -> Result<Rows, TraceError> {
-        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == chunk) {
-            self.kept[..=at].rotate_right(1);
-            return Ok(Arc::clone(&self.kept[0].1));
+    /// The chunk that holds row `row`; after the last row, one past the last chunk.
+    fn chunk_of(&self, stream: &Stream, row: u64) -> usize {
+        // Mostly it is the chunk used last.
+        if let Some(Unpacked { chunk, start, rows }) = self.kept.first()
+            && (*start..start + rows.len() as u64).contains(&row)
+        {
+            return *chunk;
         }
-        let number = self.stream(index).chunks[chunk];
-        let rows = Arc::new(shared.rows::<Event>(&index.entries()[number as usize])?);
-        self.kept.truncate(KEPT - 1);
-        self.kept.insert(0, (chunk, Arc::clone(&rows)));
-        Ok(rows)
+        stream.starts[1..].partition_point(|end| *end <= row)
     }
-}
 
-/// The chunk that holds row `row`; after the last row, one past the last chunk.
-fn chunk_of(stream: &Stream, row: u64) -> usize {
-    stream.starts[1..].partition_point(|end| *end <= row)
+    /// Unpacks a chunk, unless it is kept.
+    fn load(
+        &mut self,
+        shared: &Shared,
+        index: &Index,
+        chunk: usize,
+    ) -> Result<&Unpacked, TraceError> {
+        match self.kept.iter().position(|kept| kept.chunk == chunk) {
+            Some(0) => {}
+            Some(at) => self.kept[..=at].rotate_right(1),
+            None => {
+                let stream = self.stream(index);
+                let (number, start) = (stream.chunks[chunk], stream.starts[chunk]);
+                let rows = Arc::new(shared.rows::<Event>(&index.entries()[number as usize])?);
+                self.kept.truncate(KEPT - 1);
+                self.kept.insert(0, Unpacked { chunk, start, rows });
+            }
+        }
+        Ok(&self.kept[0])
+    }
 }
 
 fn entry<'a>(stream: &Stream, index: &'a Index, chunk: usize) -> Option<&'a ChunkEntry> {

@@ -11,6 +11,8 @@ use crate::wire::{Bytes, FieldType, WireError};
 
 /// Fields that one code may have.
 const MAX_FIELDS: usize = 64;
+/// In place of a number of fields: the code is not in the schema.
+const NO_ROW: u8 = u8::MAX;
 
 /// One code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Schema {
     rows: Vec<SchemaRow>,
     /// Types of the fields by code; `None` for a code without a row.
     fields: Vec<Option<Vec<FieldType>>>,
+    /// Number of fields by code, or [`NO_ROW`]: what every row of a chunk asks for.
+    lens: Box<[u8; 256]>,
 }
 
 /// The fields of a code of this build.
@@ -88,7 +92,15 @@ impl Schema {
                 .collect();
             fields[usize::from(row.code)] = Some(types);
         }
-        Self { rows, fields }
+        Self::new(rows, fields)
+    }
+
+    fn new(rows: Vec<SchemaRow>, fields: Vec<Option<Vec<FieldType>>>) -> Self {
+        let mut lens = Box::new([NO_ROW; 256]);
+        for (len, types) in lens.iter_mut().zip(&fields) {
+            *len = types.as_ref().map_or(NO_ROW, |types| types.len() as u8);
+        }
+        Self { rows, fields, lens }
     }
 
     /// Reads the body of a schema chunk.
@@ -118,7 +130,7 @@ impl Schema {
             }
             fields[usize::from(row.code)] = Some(types);
         }
-        Ok(Self { rows, fields })
+        Ok(Self::new(rows, fields))
     }
 
     /// The body of a schema chunk.
@@ -142,10 +154,12 @@ impl Schema {
     /// How many fields a code has in the file.
     #[inline]
     pub(crate) fn field_count(&self, code: u8) -> Result<usize, WireError> {
-        self.types(code).map(<[_]>::len)
+        match self.lens[usize::from(code)] {
+            NO_ROW => Err(WireError::Code(code)),
+            len => Ok(usize::from(len)),
+        }
     }
 
-    #[inline]
     fn types(&self, code: u8) -> Result<&[FieldType], WireError> {
         match self.fields.get(usize::from(code)) {
             Some(Some(types)) => Ok(types),
@@ -154,7 +168,6 @@ impl Schema {
     }
 
     /// Steps over the fields of a code from field number `from_field` on.
-    #[inline]
     pub(crate) fn skip_fields(
         &self,
         code: u8,

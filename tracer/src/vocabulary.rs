@@ -164,7 +164,9 @@ macro_rules! vocabulary {
                                 Default::default()
                             };
                         )*
-                        schema.skip_fields(code, at, from)?;
+                        if at < fields {
+                            schema.skip_fields(code, at, from)?;
+                        }
                         Ok(Self::$name { $( $field, )* })
                     } )*
                     _ => {

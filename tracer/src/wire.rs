@@ -172,7 +172,24 @@ impl<'a> Bytes<'a> {
     }
 
     /// A 64-bit varint.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
+        if let Some((bytes, rest)) = self.rest.split_first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            // The last byte of a varint is the first without its top bit.
+            let ends = !word & TOP_BITS;
+            if ends != 0 {
+                let used = ends.trailing_zeros() as usize / 8 + 1;
+                let kept = u64::MAX >> (64 - 8 * used);
+                self.rest = if used == 8 { rest } else { &self.rest[used..] };
+                return Ok(gather(word & kept & !TOP_BITS));
+            }
+        }
+        self.long_varint()
+    }
+
+    /// A varint of nine or ten bytes, or near the end of the bytes.
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for (position, &byte) in self.rest.iter().enumerate().take(10) {
             // The tenth byte holds the topmost bit alone.
@@ -199,27 +216,45 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// The top bit of each of eight bytes: set where a varint goes on.
+const TOP_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Spreads 56 bits over eight bytes, seven bits in each.
+#[inline]
+const fn scatter(value: u64) -> u64 {
+    let x = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
+    let x = (x & 0x0000_3fff_0000_3fff) | (x & 0x0fff_c000_0fff_c000) << 2;
+    (x & 0x007f_007f_007f_007f) | (x & 0x3f80_3f80_3f80_3f80) << 1
+}
+
+/// The reverse of [`scatter`].
+#[inline]
+const fn gather(bytes: u64) -> u64 {
+    let x = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let x = (x & 0x0000_3fff_0000_3fff) | (x & 0x3fff_0000_3fff_0000) >> 2;
+    (x & 0x0fff_ffff) | (x & 0x0fff_ffff_0000_0000) >> 4
+}
+
 /// Appends a varint.
 #[inline]
-pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    // Most values of a stream are either tiny or addresses of nine and ten bytes.
+pub(crate) fn put_varint(value: u64, out: &mut Vec<u8>) {
     if value < 0x80 {
         out.push(value as u8);
         return;
     }
-    let mut bytes = [0u8; 10];
-    let mut used = 0;
-    loop {
-        bytes[used] = value as u8 | 0x80;
-        used += 1;
-        value >>= 7;
-        if value < 0x80 {
-            bytes[used] = value as u8;
-            used += 1;
-            break;
-        }
+    // All bytes are appended and the unused ones taken off again: copying a number of bytes that is
+    // known beforehand needs no call.
+    let used = (70 - value.leading_zeros() as usize) / 7;
+    if used <= 8 {
+        let goes_on = TOP_BITS & ((1 << (8 * (used - 1))) - 1);
+        out.extend_from_slice(&(scatter(value) | goes_on).to_le_bytes());
+        out.truncate(out.len() - (8 - used));
+    } else {
+        out.extend_from_slice(&(scatter(value) | TOP_BITS).to_le_bytes());
+        let top = (value >> 63) as u8;
+        out.extend_from_slice(&[(value >> 56) as u8 & 0x7f | top << 7, top]);
+        out.truncate(out.len() - (10 - used));
     }
-    out.extend_from_slice(&bytes[..used]);
 }
 
 /// A value that can be a field of an event or input.
@@ -234,9 +269,11 @@ pub(crate) trait Field: Sized + Default {
 
 impl Field for u8 {
     const TYPE: FieldType = FieldType::U8;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         out.push(*self);
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         from.byte()
     }
@@ -246,10 +283,12 @@ macro_rules! unsigned_field {
     ($($ty:ty, $name:ident, $bits:literal;)*) => {$(
         impl Field for $ty {
             const TYPE: FieldType = FieldType::$name;
-            fn put(&self, out: &mut Vec<u8>) {
+            #[inline]
+    fn put(&self, out: &mut Vec<u8>) {
                 put_varint(u64::from(*self), out);
             }
-            fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
+            #[inline]
+    fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
                 <$ty>::try_from(from.varint()?).map_err(|_| WireError::Overlong { bits: $bits })
             }
         }
@@ -259,9 +298,11 @@ unsigned_field! { u16, U16, 16; u32, U32, 32; }
 
 impl Field for u64 {
     const TYPE: FieldType = FieldType::U64;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(*self, out);
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         from.varint()
     }
@@ -269,9 +310,11 @@ impl Field for u64 {
 
 impl Field for i64 {
     const TYPE: FieldType = FieldType::I64;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(((*self << 1) ^ (*self >> 63)) as u64, out);
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         let folded = from.varint()?;
         Ok((folded >> 1) as i64 ^ -((folded & 1) as i64))
@@ -280,9 +323,11 @@ impl Field for i64 {
 
 impl Field for bool {
     const TYPE: FieldType = FieldType::Bool;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         match from.byte()? {
             0 => Ok(false),
@@ -294,10 +339,12 @@ impl Field for bool {
 
 impl Field for Vec<u8> {
     const TYPE: FieldType = FieldType::Bytes;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(self.len() as u64, out);
         out.extend_from_slice(self);
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         Ok(from.counted()?.to_vec())
     }
@@ -305,10 +352,12 @@ impl Field for Vec<u8> {
 
 impl Field for String {
     const TYPE: FieldType = FieldType::Text;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(self.len() as u64, out);
         out.extend_from_slice(self.as_bytes());
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         let text = std::str::from_utf8(from.counted()?).map_err(|_| WireError::Utf8)?;
         Ok(text.to_owned())
@@ -319,12 +368,14 @@ macro_rules! words_field {
     ($($count:literal, $name:ident;)*) => {$(
         impl Field for [u64; $count] {
             const TYPE: FieldType = FieldType::$name;
-            fn put(&self, out: &mut Vec<u8>) {
+            #[inline]
+    fn put(&self, out: &mut Vec<u8>) {
                 for word in self {
                     put_varint(*word, out);
                 }
             }
-            fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
+            #[inline]
+    fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
                 let mut words = [0; $count];
                 for word in &mut words {
                     *word = from.varint()?;
@@ -338,6 +389,7 @@ words_field! { 4, Words4; 6, Words6; }
 
 impl Field for Vec<(u8, u64)> {
     const TYPE: FieldType = FieldType::Counts;
+    #[inline]
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(self.len() as u64, out);
         for (code, count) in self {
@@ -345,6 +397,7 @@ impl Field for Vec<(u8, u64)> {
             put_varint(*count, out);
         }
     }
+    #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         let pairs = from.varint()?;
         let mut counts = Self::new();
@@ -376,6 +429,11 @@ mod tests {
         let mut from = Bytes::new(&ours);
         assert_eq!(T::TYPE.skip(&mut from), Ok(()));
         assert!(from.rest().is_empty(), "skipping ends where reading does");
+        ours.extend_from_slice(&[0xff; 9]);
+        let mut from = Bytes::new(&ours);
+        assert!(T::get(&mut from).is_ok());
+        assert_eq!(from.rest(), [0xff; 9], "what follows is left alone");
+        ours.truncate(ours.len() - 9);
         for cut in 0..ours.len() {
             assert!(T::get(&mut Bytes::new(&ours[..cut])).is_err());
         }

@@ -220,7 +220,9 @@ impl Writer {
     }
 
     fn send(&mut self, message: Message) -> Result<(), TraceError> {
-        let Some(queue) = &self.queue else { return Err(self.fail()) };
+        let Some(queue) = &self.queue else {
+            return Err(self.fail());
+        };
         if let Some(error) = self.failure() {
             return Err(error);
         }
@@ -229,11 +231,16 @@ impl Writer {
 
     /// What stopped the writer thread, if anything has.
     fn failure(&self) -> Option<TraceError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn fail(&self) -> TraceError {
-        self.failure().unwrap_or_else(|| TraceError::Stopped { path: self.path.clone() })
+        self.failure().unwrap_or_else(|| TraceError::Stopped {
+            path: self.path.clone(),
+        })
     }
 
     fn join(&mut self) {

@@ -61,7 +61,22 @@ impl Core {
         }
     }
 
-    /// Delivers a software interrupt or an external one; a fault on the way is delivered instead.
+    /// Delivers a software interrupt, with RIP behind the instruction. If its gate refuses, that
+    /// is a fault of the instruction at `rip`: false.
+    pub(crate) fn deliver_software(&mut self, v: u8, rip: u64) -> Result<bool, TripleFault> {
+        match self.enter_handler(v, Source::Software) {
+            Ok(()) => Ok(true),
+            Err(Trap) => match self.trap.take() {
+                Some(TrapCause::Fault(fault)) => {
+                    self.cpu.rip = rip;
+                    self.deliver_exception(fault).map(|()| false)
+                }
+                _ => Err(TripleFault),
+            },
+        }
+    }
+
+    /// Delivers an external interrupt; a fault on the way is delivered instead.
     pub(crate) fn deliver(&mut self, v: u8, source: Source) -> Result<(), TripleFault> {
         match self.enter_handler(v, source) {
             Ok(()) => Ok(()),
@@ -250,6 +265,7 @@ impl Core {
         // A stack segment that is not 32-bit gets only the low half of the pointer.
         self.cpu.regs[4] = if cs.is_long() || bytes == 8 { new_sp } else { new_sp & 0xffff_ffff };
         self.cpu.rip = rip;
+        self.cpu.nmi_blocked = false;
         self.set_cpl(new_cpl);
         if outer {
             self.drop_privileged_segments();

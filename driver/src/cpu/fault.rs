@@ -83,7 +83,7 @@ pub struct Trap;
 pub enum TrapCause {
     /// An exception for the guest.
     Fault(Fault),
-    /// A software interrupt or trap that is delivered after the instruction (INT3, INT n).
+    /// A software interrupt or trap that is delivered after the instruction (INT3, INTO, INT n).
     SoftwareInterrupt {
         /// The vector.
         vector: u8,

@@ -110,6 +110,8 @@ pub struct Cpu {
     pub shadow: bool,
     /// HLT executed, waiting for an interrupt.
     pub halted: bool,
+    /// An NMI is being handled: the next one waits for IRET.
+    pub nmi_blocked: bool,
     /// XMM registers, low half first.
     pub xmm: [[u64; 2]; 16],
     /// SSE control and status.
@@ -216,6 +218,7 @@ impl Default for Cpu {
             cpl: 0,
             shadow: false,
             halted: false,
+            nmi_blocked: false,
             xmm: [[0; 2]; 16],
             mxcsr: 0x1f80,
             x87: X87::default(),

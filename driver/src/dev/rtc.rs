@@ -144,7 +144,8 @@ impl Rtc {
         if self.b & B_24H != 0 {
             return self.encode(hour);
         }
-        let twelve = (hour + 11) % 12 + 1;
+        // A guest can set any byte as the hour.
+        let twelve = (hour % 12 + 11) % 12 + 1;
         self.encode(twelve) | if hour >= 12 { HOUR_PM } else { 0 }
     }
 

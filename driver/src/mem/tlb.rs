@@ -58,14 +58,23 @@ const RIGHT_VALID: u8 = 1 << 7;
 struct Table {
     slots: Vec<(Translation, u32)>,
     generation: u32,
+    /// Slots of this generation, removed entries among them.
     used: usize,
+    live: usize,
 }
+
+/// Translations that are remembered at most; one more, and all are forgotten. The guest decides how
+/// many pages it touches between flushes, so this bounds the host's memory. It counts what is in
+/// the state, so a restored machine forgets at the same moment.
+pub const TRANSLATIONS_MAX: usize = 1 << 18;
+/// As [`TRANSLATIONS_MAX`], for 2 MiB regions cached from large mappings.
+pub const LARGE_REGIONS_MAX: usize = 1 << 16;
 
 const EMPTY: (Translation, u32) = (Translation { vpn: 0, gpfn: 0, rights: 0 }, 0);
 
 impl Table {
     fn new() -> Self {
-        Table { slots: vec![EMPTY; 1024], generation: 1, used: 0 }
+        Table { slots: vec![EMPTY; 1024], generation: 1, used: 0, live: 0 }
     }
 
     #[inline]
@@ -94,6 +103,7 @@ impl Table {
             self.slots = vec![EMPTY; len];
             self.generation = 1;
             self.used = 0;
+            self.live = 0;
             for t in live {
                 self.place(t);
             }
@@ -103,9 +113,10 @@ impl Table {
 
     fn place(&mut self, t: Translation) {
         let at = self.slot(t.vpn);
-        if self.slots[at].1 != self.generation {
-            self.used += 1;
-        }
+        let (old, generation) = self.slots[at];
+        let taken = generation == self.generation;
+        self.used += usize::from(!taken);
+        self.live += usize::from(!taken || old.rights & RIGHT_VALID == 0);
         self.slots[at] = (t, self.generation);
     }
 
@@ -113,13 +124,14 @@ impl Table {
     fn remove(&mut self, vpn: u64) {
         let at = self.slot(vpn);
         if self.slots[at].1 == self.generation {
+            self.live -= usize::from(self.slots[at].0.rights & RIGHT_VALID != 0);
             self.slots[at].0.rights = 0;
-            self.slots[at].0.vpn = vpn;
         }
     }
 
     fn clear(&mut self) {
         self.used = 0;
+        self.live = 0;
         if self.generation == u32::MAX {
             self.slots.fill(EMPTY);
             self.generation = 0;
@@ -144,7 +156,7 @@ pub struct Tlb {
     /// 2 MiB regions of which some page was cached from a large mapping.
     large: BTreeSet<u64>,
     /// Goes up whenever a fetch translation may have become wrong.
-    pub fetch_generation: u32,
+    pub fetch_generation: u64,
 }
 
 /// What a snapshot keeps of the TLB.
@@ -214,6 +226,19 @@ impl Tlb {
 
     /// Remembers a walked translation.
     pub fn insert(&mut self, t: Translation, large: bool) {
+        let region = t.vpn >> 9;
+        if self.local.live + self.global.live >= TRANSLATIONS_MAX
+            || large && self.large.len() >= LARGE_REGIONS_MAX && !self.large.contains(&region)
+        {
+            self.flush_all();
+        }
+        // A page that was walked again for a right it did not have: what follows from the earlier
+        // walk must not outlive it in the first layer.
+        if let Some(old) = self.get(t.vpn)
+            && (old.gpfn != t.gpfn || old.rights & !t.rights & !RIGHT_VALID != 0)
+        {
+            self.forget_fast(t.vpn);
+        }
         if t.rights & RIGHT_GLOBAL != 0 {
             self.local.remove(t.vpn);
             self.global.insert(t);
@@ -222,7 +247,7 @@ impl Tlb {
             self.local.insert(t);
         }
         if large {
-            self.large.insert(t.vpn >> 9);
+            self.large.insert(region);
         }
     }
 
@@ -235,6 +260,11 @@ impl Tlb {
         }
         self.local.remove(vpn);
         self.global.remove(vpn);
+        self.forget_fast(vpn);
+    }
+
+    /// Forgets one page in the first layer, and jumps to code found through it.
+    fn forget_fast(&mut self, vpn: u64) {
         let index = vpn as usize & FAST_MASK;
         for side in &mut self.fast {
             side[index].read_tag = no_tag(index);

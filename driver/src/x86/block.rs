@@ -28,12 +28,22 @@ pub struct Block {
 #[derive(Clone, Copy, Debug)]
 struct Jump {
     rip: u64,
-    generation: u32,
+    generation: u64,
     mode: u8,
     block: u32,
 }
 
 const JUMPS: usize = 8192;
+/// What the decoded blocks may weigh, in operations of 48 bytes: beyond it they are thrown away.
+/// A kernel with its user land has a tenth of this.
+const WEIGHT_MAX: usize = 1 << 21;
+
+impl Block {
+    /// The memory it takes, in operations.
+    fn weight(&self) -> usize {
+        self.ops.len() + 3
+    }
+}
 
 /// Blocks by page, and a small cache from virtual address to block.
 #[derive(Debug)]
@@ -44,6 +54,7 @@ pub struct BlockCache {
     /// For each page of RAM, the blocks that have bytes in it.
     pages: Vec<Vec<u32>>,
     jumps: Box<[Jump]>,
+    weight: usize,
     /// Blocks decoded so far.
     pub decoded: u64,
 }
@@ -72,6 +83,7 @@ impl BlockCache {
             free: Vec::new(),
             pages: vec![Vec::new(); pages],
             jumps: vec![none; JUMPS].into_boxed_slice(),
+            weight: 0,
             decoded: 0,
         }
     }
@@ -93,7 +105,11 @@ impl BlockCache {
         if jump.rip == rip && jump.generation == generation && jump.mode == mode {
             return Ok(jump.block);
         }
-        let block = self.find(core, rip, mode, bitness)?;
+        let mut block = self.find(core, rip, mode, bitness)?;
+        // The accessed bit of a page table entry may have fallen into this very code.
+        while self.forget_written(core) {
+            block = self.find(core, rip, mode, bitness)?;
+        }
         // A page walk may have flushed: take the generation as it is now.
         let generation = core.tlb.fetch_generation;
         self.jumps[slot] = Jump { rip, generation, mode, block };
@@ -148,6 +164,9 @@ impl BlockCache {
         decoded: Decoded,
         second: Option<(usize, usize)>,
     ) -> u32 {
+        if self.weight > WEIGHT_MAX {
+            self.clear(core);
+        }
         let in_first = decoded.len - second.map_or(0, |(_, n)| n);
         claim(core, start, in_first);
         if let Some((at, n)) = second {
@@ -161,6 +180,7 @@ impl BlockCache {
             mode: mode & !1,
             second: second.map(|(at, _)| at),
         };
+        self.weight += block.weight();
         let id = match self.free.pop() {
             Some(id) => {
                 self.blocks[id as usize] = Some(block);
@@ -180,6 +200,7 @@ impl BlockCache {
 
     fn remove(&mut self, core: &mut Core, id: u32) {
         let Some(block) = self.blocks[id as usize].take() else { return };
+        self.weight -= block.weight();
         let first = block.start / PAGE_SIZE as usize;
         self.pages[first].retain(|&other| other != id);
         if let Some(at) = block.second {
@@ -188,6 +209,15 @@ impl BlockCache {
         self.free.push(id);
         // No jump may find the number again.
         core.tlb.fetch_generation += 1;
+    }
+
+    /// Throws away the code that has been overwritten; says whether there was any.
+    pub fn forget_written(&mut self, core: &mut Core) -> bool {
+        let any = !core.code_writes.is_empty();
+        while let Some(page) = core.code_writes.pop() {
+            self.invalidate_page(core, page as usize);
+        }
+        any
     }
 
     /// Throws away all code decoded from a page, which was written to.

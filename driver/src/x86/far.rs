@@ -186,7 +186,7 @@ fn sysret<const LONG: bool>(c: &mut Core, _: &Op) -> Result<(), Trap> {
     c.set_cpl(3);
     c.returned_to_user();
     // A trap flag that SYSRET restores traps before the first user instruction.
-    c.trap_after_sysret();
+    c.trap_if_stepping();
     c.leave();
     Ok(())
 }

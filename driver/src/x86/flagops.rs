@@ -75,6 +75,7 @@ fn sti(c: &mut Core, _: &Op) -> Result<(), Trap> {
     if !c.cpu.interrupts_enabled() {
         c.cpu.system_flags |= flags::IF;
         c.cpu.shadow = true;
+        c.trap_if_stepping();
     }
     c.leave();
     Ok(())

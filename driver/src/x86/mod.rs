@@ -44,11 +44,14 @@ pub mod x87_bcd;
 pub mod x87_compare;
 pub mod x87_env;
 pub mod x87_load;
+pub mod x87_math;
 pub mod x87_move;
 pub mod x87_partial;
 pub mod x87_round;
+pub mod x87_series;
 pub mod x87_unit;
 pub mod x87_value;
+pub mod x87_wide;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod x87_tests;

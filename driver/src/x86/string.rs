@@ -15,8 +15,10 @@ use crate::cpu::flags;
 use crate::cpu::state::seg;
 use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
 
-/// Pieces of a repetition after which the instruction is begun again where it stands.
-const PIECES_MAX: u32 = 1 << 20;
+/// Elements of a repetition after which the instruction is begun again where it stands. Elements,
+/// not pieces: interrupts that the repetition itself has raised are taken then, which must not
+/// depend on what was found in the fast layer of the TLB.
+const ELEMENTS_MAX: u64 = 1 << 16;
 
 const RCX: usize = 1;
 const RSI: usize = 6;
@@ -47,25 +49,30 @@ fn step<W: Word>(c: &Core) -> u64 {
     if c.cpu.system_flags & flags::DF != 0 { W::BYTES.wrapping_neg() } else { W::BYTES }
 }
 
-/// Runs `one` once, or, with a REP prefix, RCX times; `one` says whether to go on.
+/// Runs `one` once, or, with a REP prefix, RCX times; `one` is told how many elements it may take
+/// at once, and says whether to go on.
 #[inline(always)]
 fn repeat(
     c: &mut Core,
     op: &Op,
-    mut one: impl FnMut(&mut Core) -> Result<bool, Trap>,
+    mut one: impl FnMut(&mut Core, u64) -> Result<bool, Trap>,
 ) -> Result<(), Trap> {
     if op.prefix & (REP | REPNE) == 0 {
-        return one(c).map(|_| ());
+        return one(c, 1).map(|_| ());
     }
-    let mut pieces = 0;
-    while address(c, op, RCX) != 0 {
+    let mut left = ELEMENTS_MAX;
+    loop {
+        let count = address(c, op, RCX);
+        if count == 0 {
+            break;
+        }
         // A guest can ask for days of repetition; the host gets its turn in between.
-        if pieces == PIECES_MAX {
+        if left == 0 {
             return Err(c.restart());
         }
-        pieces += 1;
-        let go_on = one(c)?;
+        let go_on = one(c, count.min(left))?;
         advance(c, op, RCX, u64::MAX);
+        left = left.saturating_sub(count.wrapping_sub(address(c, op, RCX)));
         if !go_on {
             break;
         }
@@ -80,11 +87,11 @@ fn elements_in_page<W: Word>(count: u64, addresses: &[u64]) -> u64 {
 }
 
 fn movs<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, most| {
         let by = step::<W>(c);
         let (from, to) = (source_address(c, op), destination_address(c, op));
         if op.prefix & (REP | REPNE) != 0 && by == W::BYTES {
-            let n = elements_in_page::<W>(address(c, op, RCX), &[from, to]);
+            let n = elements_in_page::<W>(most, &[from, to]);
             let len = n * W::BYTES;
             if n > 1 && c.copy_in_page(from, to, len) {
                 advance(c, op, RSI, len);
@@ -102,12 +109,12 @@ fn movs<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn stos<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, most| {
         let by = step::<W>(c);
         let to = destination_address(c, op);
         let v = c.reg::<W>(0);
         if op.prefix & (REP | REPNE) != 0 && by == W::BYTES {
-            let n = elements_in_page::<W>(address(c, op, RCX), &[to]);
+            let n = elements_in_page::<W>(most, &[to]);
             if n > 1 && c.fill_in_page(to, v, n) {
                 advance(c, op, RDI, n * W::BYTES);
                 advance(c, op, RCX, (n - 1).wrapping_neg());
@@ -121,7 +128,7 @@ fn stos<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn lods<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let from = source_address(c, op);
         let v = c.read::<W>(from)?;
@@ -137,7 +144,7 @@ fn keeps_on(op: &Op, zf: bool) -> bool {
 }
 
 fn scas<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let at = destination_address(c, op);
         let v = c.read::<W>(at)?;
@@ -149,7 +156,7 @@ fn scas<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn cmps<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let (one, other) = (source_address(c, op), destination_address(c, op));
         let a = c.read::<W>(one)?;
@@ -162,7 +169,7 @@ fn cmps<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn ins<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let to = destination_address(c, op);
         let port = c.reg::<u16>(2);
@@ -176,7 +183,7 @@ fn ins<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn outs<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    repeat(c, op, |c| {
+    repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let from = source_address(c, op);
         let port = c.reg::<u16>(2);

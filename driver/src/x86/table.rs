@@ -33,6 +33,7 @@ pub const FAMILIES: &[(&str, &[(Mnemonic, Lower)])] = &[
     ("x87_compare", super::x87_compare::ROWS),
     ("x87_env", super::x87_env::ROWS),
     ("x87_load", super::x87_load::ROWS),
+    ("x87_math", super::x87_math::ROWS),
     ("x87_move", super::x87_move::ROWS),
     ("x87_partial", super::x87_partial::ROWS),
 ];

@@ -1,0 +1,269 @@
+//! The command line: one struct per verb.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::words::{Bytes, Count};
+
+/// Records a Linux kernel in a deterministic machine, and replays it instruction for instruction.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Common {
+    /// Say less.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more; twice for even more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Boot a kernel and record it.
+    Record(Box<Record>),
+    /// Run a recording again, its console as it was.
+    Replay(Replay),
+    /// Replay a recording and compare every event and digest.
+    Verify(Verify),
+    /// Show what a recording is.
+    Info(Info),
+    /// Show the events of a recording.
+    Dump(Dump),
+    /// Count what a recording holds.
+    Stats(Info),
+    /// List the recordings in the store.
+    Ls(Ls),
+    /// Get kernels and make file systems for guests.
+    Guest(Guest),
+}
+
+/// `record`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace record                                   a shell in a fetched Debian kernel
+  colinux-trace record -- ./repro --once                 run a program of this host, take its status
+  colinux-trace record -- 'dmesg | tail -3; uname -r'    run a shell line
+  colinux-trace record --kernel arch/x86/boot/bzImage --initrd root.cpio --append 'panic=-1'
+  colinux-trace record kernel=bzImage initrd=root.cpio mem=256 loglevel=7
+
+While the guest runs on a terminal, Ctrl-A x ends the recording and Ctrl-A a sends a Ctrl-A.")]
+pub(crate) struct Record {
+    /// Kernel to boot: a bzImage or a vmlinux [default: the newest fetched one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initial RAM disk [default: made, with busybox].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// More kernel command line.
+    #[arg(long, value_name = "STRING")]
+    pub(crate) append: Option<String>,
+    /// Memory of the guest: bytes with K, M or G, plain numbers are MiB.
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) memory: Bytes,
+    /// Seed of everything random in the guest.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Virtual nanoseconds per instruction.
+    #[arg(long, value_name = "NS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) ns_per_tick: u32,
+    /// What the guest's clock shows at power-on, in seconds since 1970.
+    #[arg(long, value_name = "SECONDS", default_value_t = colinux_replay::setup::EPOCH)]
+    pub(crate) epoch: u64,
+    /// Levels of event facilities, such as `passage=2,irq=1` or `all=2`.
+    #[arg(short = 's', value_name = "FACILITY=LEVEL", value_delimiter = ',')]
+    pub(crate) levels: Vec<String>,
+    /// Record inputs and digests only.
+    #[arg(long)]
+    pub(crate) no_trace: bool,
+    /// Ticks between digests of the whole state; 0 for none.
+    #[arg(long, value_name = "TICKS", default_value = "10M")]
+    pub(crate) digest_interval: Count,
+    /// End the recording at this tick, successfully: `@1.2G`.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) until: Option<Count>,
+    /// End the recording after this many ticks, with exit code 124.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_ticks: Option<Count>,
+    /// End the recording after this many seconds of the host, with exit code 124.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<f64>,
+    /// Run the bzImage's own decompressor, with KASLR if it is configured.
+    #[arg(long)]
+    pub(crate) as_bzimage: bool,
+    /// More files and folders of this host for the guest that runs COMMAND.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pack: Vec<PathBuf>,
+    /// Where to write the recording [default: a new name in the store].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output file.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// coLinux' words: kernel=FILE initrd=FILE mem=MIB @FILE; the rest goes to the kernel.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) words: Vec<String>,
+    /// A program of this host, or a shell line, to run in the guest.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace replay                     the latest recording, its console on this one
+  colinux-trace replay boot-0 --goto @1G   run to a tick and say where that is")]
+pub(crate) struct Replay {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Stop at this tick.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) goto: Option<Count>,
+    /// Show the events as they happen, instead of the console.
+    #[arg(long)]
+    pub(crate) events: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace verify boot-0      exit code 0: the replay is the recording; 3: it diverges")]
+pub(crate) struct Verify {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `info` and `stats`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace info boot-0 --json")]
+pub(crate) struct Info {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `dump`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace dump -e SyscallEnter,SyscallExit --from @1.2G
+  colinux-trace dump --json -e GuestPf | jq .gva")]
+pub(crate) struct Dump {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Only events of these kinds or facilities.
+    #[arg(short, long, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) event: Vec<String>,
+    /// From this tick.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) from: Option<Count>,
+    /// To this tick, included.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) to: Option<Count>,
+    /// At most this many.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// The inputs instead of the events.
+    #[arg(long)]
+    pub(crate) inputs: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `ls`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace ls --json")]
+pub(crate) struct Ls {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `guest`
+#[derive(Debug, Args)]
+pub(crate) struct Guest {
+    #[command(subcommand)]
+    pub(crate) verb: GuestVerb,
+}
+
+/// What to do with guests.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GuestVerb {
+    /// Get a Debian kernel and busybox into the cache, with apt's own tools.
+    Fetch(Fetch),
+    /// Write the initial RAM disk that `record` would make.
+    Initramfs(Initramfs),
+    /// List the kernels in the cache.
+    Ls,
+}
+
+/// `guest fetch`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace guest fetch
+  colinux-trace guest fetch --kernel-version 6.12
+  colinux-trace guest fetch --flavour amd64")]
+pub(crate) struct Fetch {
+    /// A version such as 6.1 or 6.12 [default: the one Debian recommends].
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kernel_version: Option<String>,
+    /// Which build of it.
+    #[arg(long, value_enum, default_value_t = FlavourArg::Cloud)]
+    pub(crate) flavour: FlavourArg,
+    /// The vmlinux with debug information as well: some gigabytes.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+/// Builds of Debian's kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlavourArg {
+    /// For virtual machines: small and quick to boot.
+    Cloud,
+    /// For any computer.
+    Amd64,
+    /// With real-time preemption.
+    Rt,
+}
+
+/// `guest initramfs`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace guest initramfs -o root.cpio -- ./repro --once")]
+pub(crate) struct Initramfs {
+    /// Where to write it.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// More files and folders of this host.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pack: Vec<PathBuf>,
+    /// A program of this host, or a shell line; without it, the guest has a shell.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}

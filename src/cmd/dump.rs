@@ -1,0 +1,159 @@
+//! `dump`: events and inputs as text or JSON.
+
+use std::io::{self, BufWriter, Write};
+
+use colinux_tracer::{Event, EventKind, EventMask, Facility, Input, Reader};
+use serde_json::{Map, Value};
+
+use crate::args::Dump;
+use crate::exit::Failure;
+use crate::report::Report;
+use crate::store;
+
+pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
+    let path = store::find(args.trace.as_deref())?;
+    let reader = Reader::open(&path)?;
+    if let Some(recovery) = reader.recovery() {
+        report.note(format!("{}: {recovery}", path.display()));
+    }
+    let from = args.from.map_or(0, |t| t.0);
+    let to = args.to.map_or(u64::MAX, |t| t.0);
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut shown = 0;
+    let mut show = |line: String| {
+        shown += 1;
+        // A closed pipe ends it quietly.
+        shown <= limit && writeln!(out, "{line}").is_ok()
+    };
+    if args.inputs {
+        for (tick, input) in reader.inputs()? {
+            if (from..=to).contains(&tick) {
+                let line = if args.json {
+                    json_row(None, tick, serde_json::to_value(&input)).to_string()
+                } else {
+                    input_text(tick, &input)
+                };
+                if !show(line) {
+                    break;
+                }
+            }
+        }
+        return Ok(0);
+    }
+    let mut cursor = reader.events();
+    if !args.event.is_empty() {
+        cursor = cursor.with_kinds(EventMask::of(&kinds(&args.event)?));
+    }
+    if from > 0 || to < u64::MAX {
+        cursor = cursor.with_ticks(from..=to);
+    }
+    for row in cursor {
+        let row = row?;
+        let line = if args.json {
+            json_row(Some(row.vcpu), row.tick, serde_json::to_value(&row.event)).to_string()
+        } else {
+            text(row.vcpu, row.tick, &row.event)
+        };
+        if !show(line) {
+            break;
+        }
+    }
+    Ok(0)
+}
+
+/// Kinds by name, or all of a facility.
+fn kinds(names: &[String]) -> Result<Vec<EventKind>, Failure> {
+    let mut found = Vec::new();
+    for name in names {
+        if let Some(kind) = EventKind::from_name(name) {
+            found.push(kind);
+        } else if let Some(facility) = Facility::from_name(name) {
+            found.extend(EventKind::ALL.iter().filter(|k| k.facility() == facility));
+        } else {
+            let known: Vec<&str> = EventKind::ALL.iter().map(|k| k.name()).collect();
+            return Err(Failure::usage(format!(
+                "`{name}` is no kind of event and no facility; the kinds are {}",
+                known.join(", ")
+            )));
+        }
+    }
+    Ok(found)
+}
+
+/// Fields whose values are addresses or bit patterns, shown in hexadecimal.
+const HEX: &[&str] = &[
+    "rip", "gva", "gpa", "addr", "args", "error", "old", "new", "vector", "value", "gpfn", "ret",
+];
+
+/// An event as one line: vCPU, tick, name, fields.
+pub(crate) fn text(vcpu: u16, tick: u64, event: &Event) -> String {
+    let value = serde_json::to_value(event).unwrap_or(Value::Null);
+    format!("[{vcpu:03}] {:>14} {}", format!("@{tick}"), fields(event.kind().name(), value))
+}
+
+fn input_text(tick: u64, input: &Input) -> String {
+    let value = serde_json::to_value(input).unwrap_or(Value::Null);
+    format!("{:>14} {}", format!("@{tick}"), fields(input.kind().name(), value))
+}
+
+fn fields(name: &str, value: Value) -> String {
+    let mut line = format!("{name}:");
+    for (key, value) in body(value) {
+        line.push(' ');
+        line.push_str(&key);
+        line.push('=');
+        line.push_str(&shown(&key, &value));
+    }
+    line
+}
+
+/// The fields of a row, whose value is an object with the kind's name as its only key.
+fn body(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => match map.into_iter().next() {
+            Some((_, Value::Object(fields))) => fields,
+            _ => Map::new(),
+        },
+        _ => Map::new(),
+    }
+}
+
+fn shown(key: &str, value: &Value) -> String {
+    let hex = HEX.contains(&key);
+    match value {
+        Value::Number(n) if hex => match (n.as_u64(), n.as_i64()) {
+            (Some(n), _) => format!("{n:#x}"),
+            (None, Some(n)) => n.to_string(),
+            _ => n.to_string(),
+        },
+        Value::Array(items) if key == "bytes" || key == "head" => {
+            let bytes: Vec<u8> = items
+                .iter()
+                .filter_map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok()))
+                .collect();
+            format!("{:?}", String::from_utf8_lossy(&bytes))
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| shown(key, item)).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::String(s) if s.contains(char::is_whitespace) => format!("{s:?}"),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A row as one flat object.
+fn json_row(vcpu: Option<u16>, tick: u64, value: serde_json::Result<Value>) -> Value {
+    let value = value.unwrap_or(Value::Null);
+    let name = value.as_object().and_then(|map| map.keys().next().cloned());
+    let mut row = Map::new();
+    row.insert("tick".to_owned(), tick.into());
+    if let Some(vcpu) = vcpu {
+        row.insert("vcpu".to_owned(), vcpu.into());
+    }
+    row.insert("event".to_owned(), name.unwrap_or_default().into());
+    row.extend(body(value));
+    Value::Object(row)
+}

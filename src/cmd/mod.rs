@@ -1,0 +1,10 @@
+//! One file per verb: wiring only.
+
+pub(crate) mod dump;
+pub(crate) mod guest;
+pub(crate) mod info;
+pub(crate) mod ls;
+pub(crate) mod record;
+pub(crate) mod replay;
+pub(crate) mod stats;
+pub(crate) mod verify;

@@ -1,0 +1,269 @@
+//! `record`: boot a kernel and record it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use colinux_driver::boot;
+use colinux_driver::passage::Shutdown;
+use colinux_replay::setup::RecordConfig;
+use colinux_replay::{Outcome, Recorder, record};
+use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options};
+
+use crate::args::Record;
+use crate::console::Console;
+use crate::exit::{self, Failure};
+use crate::guest::cache::Cache;
+use crate::guest::version::Flavour;
+use crate::guest::{self};
+use crate::report::Report;
+use crate::store;
+use crate::words::{Bytes, grouped, sized};
+
+/// What every guest is told: where its console is, and to end the run when it panics.
+const CMDLINE: &str = "console=ttyS0 panic=-1";
+/// Said as well when only the command's own output is wanted.
+const CMDLINE_COMMAND: &str = "quiet";
+
+pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
+    let mut args = Args::from(args)?;
+    let cache = Cache::open()?;
+    let kernel_path = match args.kernel.take() {
+        Some(path) => path,
+        None => cache.newest_kernel(Flavour::Cloud, None).ok_or_else(|| {
+            Failure::new(
+                exit::ENVIRONMENT,
+                "there is no kernel in the cache yet; name one with --kernel, or type:\n  \
+                 colinux-trace guest fetch",
+            )
+        })?,
+    };
+    let kernel = read(&kernel_path, "kernel")?;
+    let initrd = match &args.initrd {
+        Some(path) => read(path, "initrd")?,
+        None => {
+            let command = (!args.record.command.is_empty()).then_some(&args.record.command[..]);
+            guest::initramfs(&cache, command, &args.record.pack, &[])?
+        }
+    };
+    let name = name_of(&args, &kernel, &kernel_path);
+    let config = RecordConfig {
+        kernel,
+        initrd: (!initrd.is_empty()).then_some(initrd),
+        cmdline: args.cmdline.clone(),
+        memory: args.memory,
+        ns_per_tick: args.record.ns_per_tick,
+        seed: args.record.seed,
+        epoch: args.record.epoch,
+        levels: args.levels.clone(),
+        digest_interval: args.record.digest_interval.0,
+        as_bzimage: args.record.as_bzimage,
+        command: command_info(args.record),
+    };
+    let (output, ours) = match &args.record.output {
+        Some(path) => (path.clone(), false),
+        None => (store::reserve(&name)?, true),
+    };
+    let outcome = record_to(&args, config, &output, ours, &kernel_path, report);
+    if outcome.is_err() && ours && fs::metadata(&output).is_ok_and(|m| m.len() == 0) {
+        // The reserved name of a recording that never began.
+        let _ = fs::remove_file(&output);
+    }
+    outcome
+}
+
+fn record_to(
+    args: &Args<'_>,
+    config: RecordConfig,
+    output: &Path,
+    ours: bool,
+    kernel: &Path,
+    report: &Report,
+) -> Result<u8, Failure> {
+    let options = Options { overwrite: args.record.force || ours, ..Options::default() };
+    let limit = args.tick_limit();
+    let host = host_info(kernel);
+    let recorder = Recorder::create(config, output, options, &host, limit)?;
+    if ours {
+        store::set_latest(output);
+    }
+    let timeout = args.record.timeout.map(Duration::try_from_secs_f64).transpose();
+    let timeout = timeout.map_err(|_| Failure::usage("--timeout wants a number of seconds"))?;
+    let mut console = Console::attach(timeout, false)
+        .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
+    let began = Instant::now();
+    let result = recorder.run(&mut console);
+    let signal = console.signal();
+    // The terminal is itself again before anything is said.
+    drop(console);
+    let outcome = result?;
+    summarize(&outcome, began.elapsed(), output, report);
+    Ok(exit_code(args, &outcome, signal, report))
+}
+
+/// What was typed, with coLinux' words sorted out.
+struct Args<'a> {
+    record: &'a Record,
+    kernel: Option<PathBuf>,
+    initrd: Option<PathBuf>,
+    memory: u64,
+    cmdline: String,
+    levels: Levels,
+}
+
+impl<'a> Args<'a> {
+    fn from(record: &'a Record) -> Result<Self, Failure> {
+        let mut kernel = record.kernel.clone();
+        let mut initrd = record.initrd.clone();
+        let mut memory = record.memory.0;
+        let mut rest = Vec::new();
+        for word in expand(&record.words)? {
+            match word.split_once('=') {
+                Some(("kernel", file)) => kernel = Some(file.into()),
+                Some(("initrd", file)) => initrd = Some(file.into()),
+                Some(("mem", size)) => {
+                    memory = size.parse::<Bytes>().map_err(Failure::usage)?.0;
+                }
+                Some((key, _)) if key.starts_with("cobd") || key.starts_with("eth") => {
+                    return Err(Failure::usage(format!(
+                        "{word}: disks and network cards are not built yet"
+                    )));
+                }
+                _ => rest.push(word),
+            }
+        }
+        if record.initrd.is_some() && !record.command.is_empty() {
+            return Err(Failure::usage(
+                "--initrd and a COMMAND exclude each other: the command needs an initrd made for it",
+            ));
+        }
+        let mut cmdline = CMDLINE.to_owned();
+        if !record.command.is_empty() {
+            cmdline.push(' ');
+            cmdline.push_str(CMDLINE_COMMAND);
+        }
+        for more in rest.iter().map(String::as_str).chain(record.append.as_deref()) {
+            cmdline.push(' ');
+            cmdline.push_str(more);
+        }
+        let mut levels = if record.no_trace { record::inputs_only() } else { Levels::default() };
+        for word in &record.levels {
+            levels.apply(word).map_err(Failure::usage)?;
+        }
+        Ok(Args { record, kernel, initrd, memory, cmdline, levels })
+    }
+
+    fn tick_limit(&self) -> u64 {
+        let until = self.record.until.map_or(u64::MAX, |t| t.0);
+        let most = self.record.max_ticks.map_or(u64::MAX, |t| t.0);
+        until.min(most)
+    }
+}
+
+/// Words with `@FILE` replaced by the words in the file.
+fn expand(words: &[String]) -> Result<Vec<String>, Failure> {
+    let mut out = Vec::new();
+    for word in words {
+        match word.strip_prefix('@') {
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+                let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                out.extend(lines.flat_map(str::split_whitespace).map(str::to_owned));
+            }
+            None => out.push(word.clone()),
+        }
+    }
+    Ok(out)
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| {
+        Failure::usage(format!("{}: the {what} cannot be read: {error}", path.display()))
+    })
+}
+
+/// The recording's name: the command's, else the kernel's release, else the kernel file's.
+fn name_of(args: &Args<'_>, kernel: &[u8], path: &Path) -> String {
+    if let Some(command) = args.record.command.first() {
+        let word = command.to_string_lossy();
+        let word = word.split_whitespace().next().unwrap_or("command");
+        return word.rsplit('/').next().unwrap_or(word).to_owned();
+    }
+    let release = boot::kernel_version(kernel).ok().flatten();
+    match release.as_deref().and_then(|r| r.split_whitespace().next()) {
+        Some(release) => release.to_owned(),
+        None => path.file_name().map_or("kernel".into(), |n| n.to_string_lossy()).into_owned(),
+    }
+}
+
+fn command_info(record: &Record) -> Option<Command> {
+    (!record.command.is_empty()).then(|| Command {
+        argv: record.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        ..Command::default()
+    })
+}
+
+/// Notes about this host, kept out of what is compared.
+fn host_info(kernel: &Path) -> HostInfo {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    HostInfo {
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(0),
+        paths: BTreeMap::from([("kernel".to_owned(), kernel.display().to_string())]),
+        ..HostInfo::default()
+    }
+}
+
+fn summarize(outcome: &Outcome, elapsed: Duration, output: &Path, report: &Report) {
+    let seconds = elapsed.as_secs_f64().max(1e-9);
+    report.note(format!(
+        "recorded {} instructions in {seconds:.1} s ({:.0} million a second), {} events, {}: {}",
+        grouped(outcome.tick),
+        outcome.tick as f64 / seconds / 1e6,
+        grouped(outcome.summary.events),
+        sized(outcome.summary.bytes),
+        output.display()
+    ));
+}
+
+fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
+    if let Some(what) = &outcome.unsupported {
+        report.note(format!("the machine does not implement this: {what}"));
+        return exit::SOFTWARE;
+    }
+    match outcome.reason {
+        EndReason::Signal => exit::SIGNAL + signal.unwrap_or(2),
+        EndReason::Timeout => {
+            report.note("the timeout ended the recording");
+            exit::TIMEOUT
+        }
+        EndReason::TickLimit => {
+            let until = args.record.until.map(|t| t.0);
+            if until == Some(outcome.tick) {
+                0
+            } else {
+                report.note("the tick limit ended the recording");
+                exit::TIMEOUT
+            }
+        }
+        _ => match outcome.shutdown {
+            Some(Shutdown::DebugExit(code)) => u8::try_from(code).unwrap_or(exit::FAILED),
+            Some(Shutdown::PowerOff | Shutdown::Reset) if args.record.command.is_empty() => 0,
+            Some(Shutdown::PowerOff | Shutdown::Reset) => {
+                report.note("the guest ended without a status of its command");
+                exit::FAILED
+            }
+            Some(Shutdown::TripleFault) => {
+                report.note("the guest ended in a triple fault");
+                exit::FAILED
+            }
+            Some(Shutdown::Halt) => {
+                report.note("the guest halted with interrupts disabled");
+                exit::FAILED
+            }
+            None => 0,
+        },
+    }
+}

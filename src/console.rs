@@ -1,0 +1,233 @@
+//! The guest's console on ours: a terminal in raw mode with an escape key, a pipe, or nobody.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use colinux_replay::{Host, HostIdle, HostTurn};
+use colinux_tracer::EndReason;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// The escape key: Ctrl-A, then `x` to end, or `a` for a Ctrl-A to the guest.
+const ESCAPE: u8 = 1;
+/// Longest wait before signals are looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Signals that end a recording in order.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    received: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Begins to catch them. A second one of the same kind acts as it would have.
+    pub(crate) fn catch() -> io::Result<Self> {
+        let received = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let seen = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen))?;
+            signal_hook::flag::register(signal, seen)?;
+            let number = usize::try_from(signal).unwrap_or(0);
+            signal_hook::flag::register_usize(signal, Arc::clone(&received), number)?;
+        }
+        Ok(Signals { received })
+    }
+
+    /// The signal that arrived, if any.
+    pub(crate) fn received(&self) -> Option<u8> {
+        u8::try_from(self.received.load(Ordering::Relaxed)).ok().filter(|n| *n != 0)
+    }
+}
+
+/// Puts the terminal back when dropped.
+#[derive(Debug)]
+struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    fn enter() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        // The guest sends its own carriage returns, but our messages do not.
+        raw.output_modes = before.output_modes;
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(RawMode { before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// The host side of a live console.
+#[derive(Debug)]
+pub(crate) struct Console {
+    input: Option<Receiver<Vec<u8>>>,
+    pending: Vec<u8>,
+    escaped: bool,
+    terminal: Option<RawMode>,
+    signals: Signals,
+    deadline: Option<Instant>,
+    stop: Option<EndReason>,
+    silent: bool,
+}
+
+impl Console {
+    /// Takes over standard input. `timeout` ends the recording; `silent` keeps the guest's output
+    /// to ourselves.
+    pub(crate) fn attach(timeout: Option<Duration>, silent: bool) -> io::Result<Self> {
+        let signals = Signals::catch()?;
+        let is_terminal = io::stdin().is_terminal();
+        let terminal = if is_terminal { RawMode::enter() } else { None };
+        let (send, receive) = mpsc::sync_channel(16);
+        thread::Builder::new().name("console-in".to_owned()).spawn(move || {
+            let mut buffer = [0; 256];
+            loop {
+                match io::stdin().lock().read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        if send.send(buffer[..n].to_vec()).is_err() {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+        })?;
+        Ok(Console {
+            input: Some(receive),
+            pending: Vec::new(),
+            escaped: false,
+            terminal,
+            signals,
+            deadline: timeout.map(|t| Instant::now() + t),
+            stop: None,
+            silent,
+        })
+    }
+
+    /// The signal that ended the recording, if one did.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        self.signals.received()
+    }
+
+    /// Takes typed bytes, looking for the escape key if they were typed on a terminal.
+    fn take(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.terminal.is_none() {
+                self.pending.push(byte);
+            } else if self.escaped {
+                self.escaped = false;
+                match byte {
+                    b'x' | b'X' => self.stop = Some(EndReason::Stopped),
+                    b'a' | ESCAPE => self.pending.push(ESCAPE),
+                    other => self.pending.extend([ESCAPE, other]),
+                }
+            } else if byte == ESCAPE {
+                self.escaped = true;
+            } else {
+                self.pending.push(byte);
+            }
+        }
+    }
+
+    /// Whether the recording is to end.
+    fn wants_stop(&self) -> Option<EndReason> {
+        if self.signals.received().is_some() {
+            return Some(EndReason::Signal);
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Some(EndReason::Timeout);
+        }
+        self.stop
+    }
+
+    fn hand_out(&mut self, room: usize) -> HostTurn {
+        let n = room.min(self.pending.len());
+        HostTurn { input: self.pending.drain(..n).collect(), stop: self.wants_stop() }
+    }
+
+    /// Waits for input until `until` (for ever if none); false when it came to nothing.
+    fn wait(&mut self, until: Option<Instant>) -> bool {
+        loop {
+            if !self.pending.is_empty() || self.wants_stop().is_some() {
+                return true;
+            }
+            let mut slice = LOOK_EVERY;
+            if let Some(until) = until {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return false;
+                }
+                slice = slice.min(left);
+            }
+            let Some(input) = &self.input else { return false };
+            match input.recv_timeout(slice) {
+                Ok(bytes) => self.take(&bytes),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.input = None;
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+impl Host for Console {
+    fn output(&mut self, bytes: &[u8]) {
+        if self.silent {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+            // Nobody listens any more; the recording goes on.
+            self.silent = true;
+        }
+    }
+
+    fn turn(&mut self, room: usize) -> HostTurn {
+        loop {
+            let Some(input) = &self.input else { break };
+            match input.try_recv() {
+                Ok(bytes) => self.take(&bytes),
+                Err(mpsc::TryRecvError::Empty) => break,
+                Err(mpsc::TryRecvError::Disconnected) => self.input = None,
+            }
+        }
+        self.hand_out(room)
+    }
+
+    fn idle(&mut self, ns: Option<u64>, room: usize) -> HostIdle {
+        let began = Instant::now();
+        // Nobody can type any more: idle time is skipped, not waited for.
+        if self.input.is_none() && self.pending.is_empty() {
+            return match self.wants_stop() {
+                Some(_) => HostIdle::Woke(0, self.hand_out(room)),
+                None => HostIdle::Jump,
+            };
+        }
+        let room = room.max(usize::from(self.pending.is_empty()));
+        if room == 0 {
+            // The guest has not taken what it has.
+            return HostIdle::Jump;
+        }
+        if !self.wait(ns.map(|ns| began + Duration::from_nanos(ns))) {
+            if ns.is_none() && self.input.is_none() {
+                return self.idle(ns, room);
+            }
+            return HostIdle::Jump;
+        }
+        let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        HostIdle::Woke(elapsed, self.hand_out(room))
+    }
+}
