@@ -1,7 +1,13 @@
 //! Boots a kernel without recording it, to look at the machine alone.
 //!
 //! `cargo run --release -p colinux-driver --example boot -- KERNEL INITRD [COMMAND LINE]`
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a program for people, outside of the machine"
+)]
 
 use std::io::Write;
 

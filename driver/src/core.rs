@@ -59,6 +59,8 @@ pub struct Core {
     pub(crate) console_tap: Option<Vec<u8>>,
     /// The instruction that completes now is followed by #DB, with these bits of DR6.
     pub(crate) debug_trap: Option<u64>,
+    /// Ranges a debugger watches; not part of the state.
+    pub(crate) watches: Option<Box<crate::debug::Watches>>,
 }
 
 /// The observer's memory: which system call a thread is in, and when interrupts were forwarded.
@@ -105,6 +107,7 @@ impl Core {
             outputs: Vec::new(),
             console_tap: None,
             debug_trap: None,
+            watches: None,
         };
         core.update_deadline();
         core

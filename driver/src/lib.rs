@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod core;
 pub mod cpu;
+pub mod debug;
 pub mod dev;
 pub mod layout;
 pub mod machine;

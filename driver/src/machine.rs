@@ -9,6 +9,7 @@ use crate::cpu::fault::{Fault, Trap, TrapCause, vector};
 use crate::cpu::flags;
 use crate::cpu::segment::flat;
 use crate::cpu::state::{self, REG_BLOCK, TableRegister, seg};
+use crate::debug::{Arrival, DebugPlan, DebugStop, Stops};
 use crate::dev::bus::{Board, BoardConfig};
 use crate::layout;
 use crate::mem::addr::PAGE_SIZE;
@@ -84,7 +85,7 @@ impl std::fmt::Display for Unsupported {
 /// Observations after which `run` pauses, so that its caller drains them.
 const OBSERVATIONS_MAX: usize = 4096;
 /// Pieces of one long repetition after which `run` pauses.
-const RESTARTS_PER_PAUSE: u32 = 64;
+const RESTARTS_PER_PAUSE: u32 = 16;
 /// Exceptions in a row, without an instruction that completes, after which `run` pauses...
 const BARREN_PER_PAUSE: u32 = 4096;
 /// ... and after which the run ends: no tick will ever come again.
@@ -104,6 +105,8 @@ pub struct Machine {
     restarts: u32,
     /// The host is owed a turn.
     pause: bool,
+    /// What a debugger wants to be stopped for; not part of the state.
+    stops: Stops,
 }
 
 impl Machine {
@@ -122,6 +125,7 @@ impl Machine {
             barren: (Tick(0), 0),
             restarts: 0,
             pause: false,
+            stops: Stops::default(),
         }
     }
 
@@ -185,6 +189,22 @@ impl Machine {
     /// The vCPU, for a debugger that reads memory.
     pub fn core_mut(&mut self) -> &mut Core {
         &mut self.core
+    }
+
+    /// Stops for these things from now on, with [`Stop::Pause`]; then
+    /// [`Machine::take_debug_stop`] says for which. Changes nothing about the guest.
+    pub fn debug(&mut self, plan: &DebugPlan) {
+        self.stops.follow(plan, &mut self.core);
+    }
+
+    /// What the machine stopped for, if it did.
+    pub fn take_debug_stop(&mut self) -> Option<DebugStop> {
+        self.stops.take()
+    }
+
+    /// The next instruction to be tried. Exact where the machine stopped for its debugger.
+    pub fn arrival(&self) -> Arrival {
+        self.stops.arrival(self.core.tick)
     }
 
     /// Blocks decoded so far.
@@ -271,13 +291,19 @@ impl Machine {
     #[inline]
     fn run_block(&mut self, limit: u64) -> Option<Stop> {
         let core = &mut self.core;
+        if self.stops.armed && self.stops.arrive(core) {
+            return Some(Stop::Pause);
+        }
         let Ok(id) = self.blocks.lookup(core) else { return self.trapped(0) };
-        let Some(block) = self.blocks.get(id) else { return None };
+        let block = self.blocks.get(id)?;
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
         let mut most = (block.ops.len() as u64).min(limit) as usize;
         let tracing = core.cpu.system_flags & flags::TF != 0;
         if tracing || core.cpu.shadow {
             most = most.min(1);
+        }
+        if self.stops.armed {
+            most = most.min(self.stops.cut(core.cpu.rip, block));
         }
         core.cpu.shadow = false;
         // Instruction breakpoints are not implemented, so the resume flag has nothing to do.
@@ -318,7 +344,9 @@ impl Machine {
         let core = &mut self.core;
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
         // Whatever it did before, like a page fault on the second page, is as if it had not begun.
-        match core.trap.take() {
+        let trap = core.trap.take();
+        self.stops.stalled(core.tick);
+        match trap {
             Some(TrapCause::Fault(fault)) => {
                 let delivered = core.deliver_exception(fault);
                 self.delivered(delivered).or_else(|| self.barren_exception(fault))
@@ -514,7 +542,10 @@ impl Machine {
     /// Back to a state. RAM must have been restored by the caller, page by page.
     pub fn restore(&mut self, state: &MachineState) {
         let core = &mut self.core;
-        self.blocks.clear(core);
+        for page in core.ram.take_replaced_code() {
+            self.blocks.invalidate_page(core, page as usize);
+        }
+        self.blocks.forget_written(core);
         core.cpu = state.cpu.clone();
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
         core.board = state.board.clone();
@@ -536,6 +567,7 @@ impl Machine {
         self.barren = (state.tick, state.barren);
         self.restarts = 0;
         self.pause = false;
+        self.stops.moved(Arrival { tick: state.tick, attempt: 0 });
     }
 
     /// The digest of the whole state: equal states have equal digests on every host.

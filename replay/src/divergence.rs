@@ -168,7 +168,8 @@ pub fn verify(
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<Verdict>, ReplayError> {
     let mut session = Session::open(reader)?;
-    let cut = session.end().is_none();
+    // Whatever is missing from the file, what is there is compared.
+    let cut = session.end().is_none() || reader.recovery().is_some();
     let mut comparing = Comparing {
         expected: reader.events(),
         before: VecDeque::new(),
@@ -221,7 +222,9 @@ fn compare_end(
     comparing: &mut Comparing,
 ) -> Result<Option<Difference>, ReplayError> {
     let Some(end) = session.end().copied() else { return Ok(None) };
-    if let Some(expected) = comparing.next()? {
+    if let Some(expected) = comparing.next()?
+        && !comparing.exhausted
+    {
         comparing.at = expected.0;
         return Ok(Some(Difference::Event { expected: Some(expected), actual: None }));
     }

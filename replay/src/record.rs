@@ -113,12 +113,18 @@ impl Recorder {
         Ok(Recorder { runner, writer, tick_limit })
     }
 
-    /// Runs to the end and finishes the file.
-    pub fn run(mut self, host: &mut dyn Host) -> Result<Outcome, ReplayError> {
+    /// Runs to the end and finishes the file. `closing` is asked for the host's notes once the
+    /// last tick is known.
+    pub fn run(
+        mut self,
+        host: &mut dyn Host,
+        closing: impl FnOnce(u64) -> HostInfo,
+    ) -> Result<Outcome, ReplayError> {
         let ending = self.record(host)?;
         let digest = self.runner.digest();
         let tick = self.runner.tick();
         let time = self.runner.machine().time();
+        self.writer.host_info(&closing(tick))?;
         let summary = self.writer.finish(RecordEnd { reason: ending.reason, tick, digest })?;
         let Ending { reason, shutdown, unsupported } = ending;
         Ok(Outcome { reason, shutdown, unsupported, tick, time, summary })

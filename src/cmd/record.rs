@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use colinux_driver::boot;
 use colinux_driver::passage::Shutdown;
 use colinux_replay::setup::RecordConfig;
-use colinux_replay::{Outcome, Recorder, record};
+use colinux_replay::{Outcome, Recorder, ReplayError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options};
 
 use crate::args::Record;
@@ -83,8 +83,15 @@ fn record_to(
 ) -> Result<u8, Failure> {
     let options = Options { overwrite: args.record.force || ours, ..Options::default() };
     let limit = args.tick_limit();
-    let host = host_info(kernel);
-    let recorder = Recorder::create(config, output, options, &host, limit)?;
+    let mut host = host_info(kernel);
+    let recorder = Recorder::create(config, output, options, &host, limit).map_err(|error| {
+        let boots = matches!(error, ReplayError::Setup(_));
+        let mut failure = Failure::from(error);
+        if boots {
+            failure.message = format!("cannot boot {}: {}", kernel.display(), failure.message);
+        }
+        failure
+    })?;
     if ours {
         store::set_latest(output);
     }
@@ -93,7 +100,12 @@ fn record_to(
     let mut console = Console::attach(timeout, false)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
     let began = Instant::now();
-    let result = recorder.run(&mut console);
+    let result = recorder.run(&mut console, |ticks| {
+        let seconds = began.elapsed().as_secs_f64().max(1e-9);
+        host.extra.insert("seconds".to_owned(), format!("{seconds:.3}"));
+        host.extra.insert("mips".to_owned(), format!("{:.1}", ticks as f64 / seconds / 1e6));
+        host
+    });
     let signal = console.signal();
     // The terminal is itself again before anything is said.
     drop(console);

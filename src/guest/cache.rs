@@ -107,6 +107,7 @@ impl Cache {
 
     /// The files of these modules beside a cached kernel, in this order. One that is not there is
     /// built into that kernel.
+    // Called by `guest::modules` alone, which waits for disks and network cards.
     pub(crate) fn modules(kernel: &Path, names: &[&str]) -> Vec<PathBuf> {
         let dir = kernel.with_file_name("modules");
         let file = |name: &&str| {

@@ -108,6 +108,9 @@ mod tests {
         assert_eq!(slide, Slide(0x2180_0000));
         assert_eq!(link.run(slide), run);
         assert_eq!(run.link(slide), link);
-        assert_eq!(format!("{run} {link:?}"), "0xffffffffa3400080 LinkAddr(0xffffffff81c00080)");
+        assert_eq!(
+            format!("{run} {link:?}"),
+            "0xffffffffa3400080 LinkAddr(0xffffffff81c00080)"
+        );
     }
 }

@@ -89,7 +89,9 @@ pub enum SymbolError {
         member: String,
     },
     /// The debug image belongs to another build of the kernel.
-    #[error("{path} has build id {found}, but the guest's kernel has {expected}: it is not its debug image")]
+    #[error(
+        "{path} has build id {found}, but the guest's kernel has {expected}: it is not its debug image"
+    )]
     WrongBuild {
         /// The debug image.
         path: PathBuf,

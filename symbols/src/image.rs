@@ -112,9 +112,15 @@ impl<'d> Image<'d> {
     /// Reads the headers; the section contents are looked at when asked for.
     pub fn parse(data: &'d [u8]) -> Result<Self, SymbolError> {
         check_identity(data)?;
-        let bad = |e: object::Error| SymbolError::BadElf { detail: e.to_string() };
+        let bad = |e: object::Error| SymbolError::BadElf {
+            detail: e.to_string(),
+        };
         let elf = Elf::parse(data).map_err(bad)?;
-        let mut image = Self { data, elf, build_id: None };
+        let mut image = Self {
+            data,
+            elf,
+            build_id: None,
+        };
         image.build_id = image.find_build_id();
         Ok(image)
     }
@@ -157,7 +163,12 @@ impl<'d> Image<'d> {
         section.data().map_err(|_| {
             let (offset, need) = section.file_range().unwrap_or_default();
             let have = (self.data.len() as u64).saturating_sub(offset);
-            SymbolError::Truncated { what: name, offset, need, have }
+            SymbolError::Truncated {
+                what: name,
+                offset,
+                need,
+                have,
+            }
         })
     }
 
@@ -204,7 +215,11 @@ impl<'d> Image<'d> {
 fn section_name<'d>(section: &impl ObjectSection<'d>) -> &'d str {
     // The name lives in the file, but the trait only lends it for the section's lifetime, so the
     // bytes are taken instead.
-    section.name_bytes().ok().and_then(|n| std::str::from_utf8(n).ok()).unwrap_or_default()
+    section
+        .name_bytes()
+        .ok()
+        .and_then(|n| std::str::from_utf8(n).ok())
+        .unwrap_or_default()
 }
 
 /// The checks of the first bytes, so that the commonest mistakes have their own sentence.
@@ -216,14 +231,27 @@ fn check_identity(data: &[u8]) -> Result<(), SymbolError> {
             return Err(SymbolError::Compressed);
         }
         let hex: Vec<String> = start.iter().map(|b| format!("{b:02x}")).collect();
-        let start = if hex.is_empty() { "nothing".to_owned() } else { hex.join(" ") };
+        let start = if hex.is_empty() {
+            "nothing".to_owned()
+        } else {
+            hex.join(" ")
+        };
         return Err(SymbolError::NotElf { start });
     }
     if data.len() < 64 {
         let (need, have) = (64, data.len() as u64);
-        return Err(SymbolError::Truncated { what: "the ELF header", offset: 0, need, have });
+        return Err(SymbolError::Truncated {
+            what: "the ELF header",
+            offset: 0,
+            need,
+            have,
+        });
     }
-    let other = |found: &str| Err(SymbolError::OtherMachine { found: found.to_owned() });
+    let other = |found: &str| {
+        Err(SymbolError::OtherMachine {
+            found: found.to_owned(),
+        })
+    };
     if data[4] != elf::ELFCLASS64.0 {
         return other("a 32-bit machine");
     }

@@ -10,7 +10,6 @@ pub(crate) mod synthetic;
 use std::sync::OnceLock;
 
 use crate::addr::LinkAddr;
-use crate::bytes::LeBytes;
 use crate::error::SymbolError;
 use crate::image::Image;
 
@@ -132,8 +131,15 @@ impl Kallsyms {
         // since an image is far smaller than 2 GiB.
         let signed = offsets.iter().filter(|o| **o < 0).count() > count / 2;
         let by_name = OnceLock::new();
-        let mut all =
-            Self { arena, starts, kinds, offsets, base: table.base, signed, by_name };
+        let mut all = Self {
+            arena,
+            starts,
+            kinds,
+            offsets,
+            base: table.base,
+            signed,
+            by_name,
+        };
         all.restore_order();
         Some(all)
     }
@@ -174,7 +180,10 @@ impl Kallsyms {
         match (self.signed, offset) {
             (false, _) => self.base.wrapping_add(u64::from(offset as u32)),
             (true, 0..) => offset as u64,
-            (true, _) => self.base.wrapping_sub(1).wrapping_sub(i64::from(offset) as u64),
+            (true, _) => self
+                .base
+                .wrapping_sub(1)
+                .wrapping_sub(i64::from(offset) as u64),
         }
     }
 
@@ -183,7 +192,11 @@ impl Kallsyms {
     }
 
     fn entry(&self, i: usize) -> Entry<'_> {
-        Entry { addr: LinkAddr(self.addr_of(i)), kind: self.kinds[i], name: self.name_of(i) }
+        Entry {
+            addr: LinkAddr(self.addr_of(i)),
+            kind: self.kinds[i],
+            name: self.name_of(i),
+        }
     }
 
     /// Every symbol, in address order.
@@ -221,7 +234,11 @@ impl Kallsyms {
             first -= 1;
         }
         let name = self.name_of(first);
-        Some(Symbol { name, offset: addr.0 - start, size: end - start })
+        Some(Symbol {
+            name,
+            offset: addr.0 - start,
+            size: end - start,
+        })
     }
 
     /// The address of the symbol called `name`; the lowest one when several bear that name.

@@ -7,12 +7,19 @@
 #![warn(missing_docs)]
 
 pub mod addr;
+pub mod btf;
 mod bytes;
+pub mod dmesg;
 pub mod error;
+pub mod hooks;
 pub mod image;
 pub mod kallsyms;
+pub mod memory;
+pub mod ps;
 
 pub use addr::{GuestMemory, Gva, LinkAddr, Slide};
+pub use btf::{Btf, TypeId};
 pub use error::SymbolError;
+pub use hooks::Hooks;
 pub use image::{BuildId, Image};
 pub use kallsyms::{Kallsyms, Symbol};

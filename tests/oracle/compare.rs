@@ -4,7 +4,7 @@ use iced_x86::{Instruction, Mnemonic as M};
 
 use super::layout::DATA;
 use super::state::{
-    Case, End, FX_CONTROL, FX_MXCSR, FX_STATUS, FX_TAGS, Outcome, Registers,
+    Case, End, FX_CONTROL, FX_STATUS, FX_TAGS, Outcome, Registers,
 };
 use super::undefined;
 
@@ -51,11 +51,10 @@ pub(crate) fn differences(insn: &Instruction, case: &Case, host: &End, guest: &E
         }
     }
     note("mxcsr", b.mxcsr().into(), h.mxcsr().into(), g.mxcsr().into());
-    x87(insn, case, h, g, &mut note);
+    x87(insn, b, h, g, &mut note);
     if !undefined_result {
         memory(insn, case, host, guest, &mut note);
     }
-    let _ = FX_MXCSR;
     out
 }
 
@@ -71,15 +70,14 @@ fn outcome(of: Outcome) -> Outcome {
 
 fn x87(
     insn: &Instruction,
-    case: &Case,
+    b: &Registers,
     h: &Registers,
     g: &Registers,
     note: &mut impl FnMut(&str, u64, u64, u64),
 ) {
-    let b = &case.registers;
     let of = |r: &Registers, at: usize| u64::from(r.word(at));
     note("fcw", of(b, FX_CONTROL), of(h, FX_CONTROL), of(g, FX_CONTROL));
-    let defined = u64::from(!undefined::condition_codes(insn, case));
+    let defined = u64::from(!undefined::condition_codes(insn));
     note("fsw", of(b, FX_STATUS), of(h, FX_STATUS) & defined, of(g, FX_STATUS) & defined);
     let tags = |r: &Registers| u64::from(r.fx[FX_TAGS]);
     note("ftw", tags(b), tags(h), tags(g));
@@ -102,11 +100,7 @@ fn memory(
     if host.memory == guest.memory {
         return;
     }
-    let at = insn
-        .virtual_address(0, 0, |r, _, _| {
-            Some(super::scenario::value(&case.registers, r))
-        })
-        .map_or(0, |a| a.wrapping_add(super::instance::segment_base(insn)));
+    let at = super::scenario::operand_address(insn, &case.registers).unwrap_or(0);
     let skipped = match insn.mnemonic() {
         M::Fxsave | M::Fxsave64 => 6..24,
         M::Fnsave | M::Fnstenv => 12..28,

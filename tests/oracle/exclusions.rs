@@ -8,6 +8,7 @@ const LEAVES: &str = "leaves the prepared area; the .ins cases and the kernels c
 const EMULATED: &str = "the host's kernel answers instead of its CPU (UMIP)";
 const APPROXIMATE: &str = "the manual promises a bound on the error, not a value";
 const TRANSCENDENTAL: &str = "the manual promises a bound on the error, not a value; has tests of its own";
+const NOT_64: &str = "not in 64-bit mode";
 const BASES: &str = "would change the bases of FS and GS the tests rely on";
 
 /// Mnemonics of which no form is executed.
@@ -19,7 +20,11 @@ pub(crate) const MNEMONICS: &[(M, &str)] = &[
     (M::Int, LEAVES),
     (M::Int1, LEAVES),
     (M::Int3, "is the end of every test"),
-    (M::Into, "not in 64-bit mode"),
+    (M::Into, NOT_64),
+    (M::Jcxz, NOT_64),
+    (M::Pushfd, NOT_64),
+    (M::Popfd, NOT_64),
+    (M::Prefetchwt1, "not offered by this CPU model"),
     (M::Syscall, LEAVES),
     (M::Sysenter, LEAVES),
     (M::Iret, LEAVES),

@@ -51,6 +51,8 @@ pub(crate) fn all() -> Vec<Form> {
         let Some(family) = family(code.mnemonic()) else { continue };
         if !info.is_instruction()
             || !info.mode64()
+            // 16-bit branches: AMD's reading of a prefix that Intel's processors ignore.
+            || info.intel_force_op_size64() && info.operand_size() != 64
             || info.op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::br32_1 | K::br32_4))
             || exclusions::MNEMONICS.iter().any(|(m, _)| *m == code.mnemonic())
             || exclusions::CODES.iter().any(|(c, _)| *c == code)

@@ -4,7 +4,9 @@
 use iced_x86::{Instruction, Mnemonic as M, OpKind, Register};
 
 use super::instance::{Instance, memory_bytes, segment_base};
-use super::layout::{CODE, CODE_BYTES, DATA, DATA_BYTES, PAGE, READ_ONLY};
+use super::layout::{
+    CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, PAGE, READ_ONLY,
+};
 use super::random::{Kind, Random};
 use super::state::{
     Case, FX_CONTROL, FX_MXCSR, FX_ST, FX_STATUS, FX_TAGS, FX_XMM, Registers,
@@ -13,7 +15,6 @@ use super::state::{
 const RAX: usize = 0;
 const RCX: usize = 1;
 const RDX: usize = 2;
-const RBX: usize = 3;
 const RSP: usize = 4;
 const RBP: usize = 5;
 const RSI: usize = 6;
@@ -69,11 +70,9 @@ pub(crate) fn case(instance: &Instance, images: &Images, random: &mut Random) ->
     let mut operand = None;
     if (0..insn.op_count()).any(|i| insn.op_kind(i) == OpKind::Memory) {
         let bytes = memory_bytes(insn);
-        // FNSTENV and its like have an iced memory size of their own; so have FXSAVE's.
         let wanted = address(bytes, random);
         solve(insn, &mut registers, wanted, random);
-        let at = insn.virtual_address(0, 0, |register, _, _| Some(value(&registers, register)));
-        operand = at.map(|at| at.wrapping_add(0));
+        operand = operand_address(insn, &registers);
     }
     if let Some(at) = operand {
         contents(instance, &registers, &mut memory, at, random);
@@ -207,15 +206,22 @@ fn implicit(insn: &Instruction, r: &mut Registers, random: &mut Random) {
 }
 
 /// A register's value as part of an address.
-fn value(r: &Registers, register: Register) -> u64 {
+pub(crate) fn value(r: &Registers, register: Register) -> u64 {
     match register {
-        Register::FS | Register::GS => 0,
+        Register::FS => FS_BASE,
+        Register::GS => GS_BASE,
         Register::AL => r.gpr[RAX] & 0xff,
         _ if register.is_segment_register() => 0,
         _ if register.is_gpr32() => r.gpr[register.number()] & 0xffff_ffff,
         _ if register.is_gpr() => r.gpr[register.number()],
         _ => 0,
     }
+}
+
+/// Where the memory operand is.
+pub(crate) fn operand_address(insn: &Instruction, r: &Registers) -> Option<u64> {
+    let operand = (0..insn.op_count()).find(|&i| insn.op_kind(i) == OpKind::Memory)?;
+    insn.virtual_address(operand, 0, |register, _, _| Some(value(r, register)))
 }
 
 /// Sets the base or index register so that the memory operand lies at `wanted`.
@@ -350,7 +356,6 @@ fn agreements(
             // Nested frames are copied from below RBP.
             r.gpr[RBP] = DATA + 512 + random.below(DATA_BYTES as u64 - 1024) / 8 * 8;
         }
-        M::Leave | M::Push if random.chance(64) => r.gpr[RBX] = random.next(),
         _ => {}
     }
 }

@@ -3,7 +3,7 @@
 
 use iced_x86::{Instruction, Mnemonic as M, OpKind};
 
-use super::state::{Case, FX_STATUS};
+use super::state::Case;
 
 pub(crate) const CF: u64 = 1 << 0;
 pub(crate) const PF: u64 = 1 << 2;
@@ -15,7 +15,6 @@ const ALL: u64 = CF | PF | AF | ZF | SF | OF;
 
 /// x87 condition codes in the status word.
 const C0: u16 = 1 << 8;
-const C1: u16 = 1 << 9;
 const C2: u16 = 1 << 10;
 const C3: u16 = 1 << 14;
 
@@ -106,19 +105,17 @@ pub(crate) fn result(insn: &Instruction, case: &Case) -> bool {
 
 /// The undefined x87 condition codes (SDM vol. 1, 8.1.3.4, and each instruction's FPU Flags
 /// Affected); a comparison defines all but C1, FXAM all.
-pub(crate) fn condition_codes(insn: &Instruction, case: &Case) -> u16 {
+pub(crate) fn condition_codes(insn: &Instruction) -> u16 {
     let name = format!("{:?}", insn.mnemonic());
     if !name.starts_with('F') {
         return 0;
     }
-    let _ = case.registers.word(FX_STATUS);
     match insn.mnemonic() {
         M::Fxam | M::Ftst | M::Fcom | M::Fcomp | M::Fcompp | M::Fucom | M::Fucomp | M::Fucompp => 0,
         M::Ficom | M::Ficomp | M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => 0,
         M::Fprem | M::Fprem1 => 0,
         M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 | M::Frstor | M::Fldenv => 0,
         M::Fnsave | M::Fnstenv | M::Fnstcw | M::Fnstsw | M::Fnclex | M::Fninit | M::Fldcw => 0,
-        M::Fnop | M::Ffree | M::Ffreep | M::Fdecstp | M::Fincstp => C0 | C2 | C3,
-        _ => C0 | C2 | C3 | (C1 & 0),
+        _ => C0 | C2 | C3,
     }
 }

@@ -37,13 +37,13 @@ pub enum ChunkKind {
     HostInfo,
     /// Name and digest of a boot file.
     BootFile,
-    /// A piece of a boot file or checkpoint, by digest.
+    /// A piece of a boot file or checkpoint.
     Piece,
     /// Inputs.
     Inputs,
     /// Events.
     Events,
-    /// A checkpoint: tick, number and digest. Not compared.
+    /// A checkpoint: tick, number, digest and where its content is. Not compared.
     Checkpoint,
     /// Notes and bookmarks of the user. Not compared.
     Notes,
@@ -207,6 +207,9 @@ pub enum HeaderRule {
         /// Where it would end.
         end: u64,
     },
+    /// It is whole, but not the one that the index knows.
+    #[error("it is not the one that the index describes")]
+    Index,
     /// Its number is not the one that follows.
     #[error("its number is {found}, but {expected} should follow")]
     Sequence {

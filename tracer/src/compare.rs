@@ -2,10 +2,11 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::chunk::ChunkKind;
+use crate::chunk::{ChunkHeader, ChunkKind, HeaderRule};
 use crate::digest::StateDigest;
 use crate::error::TraceError;
-use crate::reader::Reader;
+use crate::index::ChunkEntry;
+use crate::reader::{Reader, Shared};
 
 /// Which chunks go into a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ impl Reader {
     /// Reads every chunk, and says what is wrong with the first that is damaged.
     pub fn check(&self) -> Result<(), TraceError> {
         for entry in self.chunks() {
+            self.shared.check_header(entry)?;
             match entry.header.kind {
                 ChunkKind::Events => drop(self.shared.rows::<crate::Event>(entry)?),
                 ChunkKind::Inputs => drop(self.shared.rows::<crate::Input>(entry)?),
@@ -55,6 +57,28 @@ impl Reader {
         for file in self.boot_files()? {
             self.boot_file(&file.name)?;
         }
+        for checkpoint in self.checkpoints()? {
+            self.checkpoint(&checkpoint)?;
+        }
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Compares the header of a chunk with what the index says of it.
+    fn check_header(&self, entry: &ChunkEntry) -> Result<(), TraceError> {
+        let mut bytes = vec![0; usize::from(entry.header.len)];
+        let count = self.source.read_at(entry.offset, &mut bytes)?;
+        let header = ChunkHeader::decode(&bytes[..count], true, &mut Vec::new());
+        let rule = match header {
+            Ok(header) if header == entry.header => return Ok(()),
+            Ok(_) => HeaderRule::Index,
+            Err(rule) => rule,
+        };
+        Err(TraceError::Header {
+            path: self.source.path().to_owned(),
+            offset: entry.offset,
+            rule,
+        })
     }
 }

@@ -160,9 +160,9 @@ pub enum TraceError {
         /// What.
         what: String,
     },
-    /// A boot file in the recording is not what it is said to be.
+    /// A boot file or checkpoint in the recording is not what it is said to be.
     #[error("{path}: `{name}` is damaged: {rule}", path = path.display())]
-    BootFile {
+    Content {
         /// The recording.
         path: PathBuf,
         /// Its name.

@@ -18,8 +18,8 @@ pub(crate) struct LostMark {
 }
 
 impl LostMark {
-    /// The chunk that says so: one `Lost` event at the last tick that was let go.
-    pub(crate) fn pack(self, packer: &mut Packer) -> PackedChunk {
+    /// The chunk that says so: one `Lost` event.
+    pub(crate) fn pack(self, packer: &mut Packer, at: u64) -> PackedChunk {
         let mut buffer = RowBuffer::default();
         let event = Event::Lost {
             count: self.count,
@@ -27,7 +27,7 @@ impl LostMark {
             last: self.last,
         };
         // A row of three integers is far below the limit.
-        let _ = buffer.put(self.last, &event);
+        let _ = buffer.put(at, &event);
         pack_rows(packer, ChunkKind::Events, self.vcpu, &buffer)
     }
 }

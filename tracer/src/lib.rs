@@ -7,12 +7,14 @@
 //!
 //! This crate knows nothing of the machine: everything in an event is a plain number.
 
-mod boot;
+mod append;
 mod chunk;
 mod codes;
 mod comm;
 mod compare;
+mod content;
 mod cursor;
+mod cut;
 mod digest;
 mod error;
 mod event;
@@ -32,11 +34,11 @@ mod schema;
 mod sink;
 mod source;
 mod stats;
+mod tail;
 mod vocabulary;
 mod wire;
 mod writer;
 
-pub use boot::CONTENT_LIMIT;
 pub use chunk::{
     BODY_LIMIT, CHUNK_MAGIC, ChunkHeader, ChunkKind, Codec, FLAG_ASIDE, FLAG_NEEDED, HeaderRule,
     INDEX_LIMIT, NO_VCPU, ROWS_LIMIT,
@@ -47,7 +49,9 @@ pub use codes::{
 };
 pub use comm::{COMM_LEN, Comm};
 pub use compare::Compared;
+pub use content::{BootFileInfo, CONTENT_LIMIT, CheckpointInfo, Note};
 pub use cursor::{Cursor, EventRow};
+pub use cut::cut;
 pub use digest::{Digest, StateDigest};
 pub use error::{Action, BodyRule, TraceError};
 pub use event::{Event, EventKind};
@@ -60,11 +64,12 @@ pub use manifest::{
     InitrdImage, KERNEL_FILE, KernelImage, KernelKind, Manifest,
 };
 pub use options::Options;
-pub use reader::{BootFileInfo, Reader};
+pub use reader::Reader;
 pub use rows::RowRule;
 pub use scan::{LossRule, Recovery};
 pub use schema::{Schema, SchemaError, SchemaRow};
 pub use sink::Summary;
 pub use stats::{ChunkStats, KindCount, Stats};
+pub use tail::Refresh;
 pub use wire::{FieldType, WireError};
 pub use writer::Writer;

@@ -13,6 +13,7 @@ pub(crate) struct Draft {
     pub(crate) vcpu: u16,
     pub(crate) rows: u32,
     pub(crate) ticks: (u64, u64),
+    pub(crate) flags: u8,
 }
 
 impl Draft {
@@ -24,6 +25,7 @@ impl Draft {
             vcpu: NO_VCPU,
             rows: 0,
             ticks: (0, 0),
+            flags: kind.flags(),
         }
     }
 }
@@ -77,7 +79,7 @@ impl Packer {
             version: draft.version,
             kind: draft.kind,
             codec,
-            flags: draft.kind.flags(),
+            flags: draft.flags,
             vcpu: draft.vcpu,
             len: 0,
             rows: draft.rows,

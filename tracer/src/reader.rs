@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::boot::{BootFileRow, CONTENT_LIMIT, decode_piece};
 use crate::chunk::{ChunkKind, FLAG_NEEDED};
 use crate::cursor::Cursor;
-use crate::digest::Digest;
 use crate::error::{BodyRule, TraceError};
 use crate::file::{FILE_HEADER_LEN, decode_file_header};
 use crate::index::{ChunkEntry, Index};
@@ -23,19 +21,8 @@ use crate::source::Source;
 /// What a reader and its cursors share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) source: Source,
+    pub(crate) source: Arc<Source>,
     pub(crate) schema: Schema,
-}
-
-/// The list of a recording's boot files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootFileInfo {
-    /// Name.
-    pub name: String,
-    /// Digest of its content.
-    pub digest: Digest,
-    /// Its length.
-    pub len: u64,
 }
 
 /// An open recording. Opening reads the index only; bodies are read when asked for.
@@ -66,6 +53,10 @@ impl Reader {
     }
 
     fn from_source(source: Source) -> Result<Self, TraceError> {
+        Self::load(Arc::new(source))
+    }
+
+    pub(crate) fn load(source: Arc<Source>) -> Result<Self, TraceError> {
         let len = source.len()?;
         let mut header = [0; FILE_HEADER_LEN];
         let count = source.read_at(0, &mut header)?;
@@ -75,22 +66,12 @@ impl Reader {
                 rule,
             })?;
         let found = scan::find(&source, len)?;
-        let needed = |entry: &&ChunkEntry| {
-            entry.header.flags & FLAG_NEEDED != 0
-                && matches!(entry.header.kind, ChunkKind::Unknown(_))
-        };
-        if let Some(entry) = found.index.entries().iter().find(needed) {
-            return Err(TraceError::Needed {
-                path: source.path().to_owned(),
-                offset: entry.offset,
-                kind: entry.header.kind.code(),
-            });
-        }
         // A file so short that it has no schema has nothing that would need one.
         let mut shared = Shared {
             source,
             schema: Schema::of_this_build(),
         };
+        shared.check_needed(&found.index)?;
         if let Some(entry) = found.index.of_kind(ChunkKind::Schema).next() {
             let body = shared.body(entry)?;
             let schema = Schema::decode(&body);
@@ -149,74 +130,6 @@ impl Reader {
     /// What was known of the host, if anything.
     pub fn host_info(&self) -> Result<Option<HostInfo>, TraceError> {
         self.form(ChunkKind::HostInfo, HOST_INFO_VERSION)
-    }
-
-    /// The boot files there are, without their contents.
-    pub fn boot_files(&self) -> Result<Vec<BootFileInfo>, TraceError> {
-        let rows = self.index.of_kind(ChunkKind::BootFile).map(|entry| {
-            let row: BootFileRow = self.shared.form(entry, 1)?;
-            Ok(BootFileInfo {
-                name: row.name,
-                digest: row.digest,
-                len: row.len,
-            })
-        });
-        rows.collect()
-    }
-
-    /// The content of a boot file, checked against its digest.
-    pub fn boot_file(&self, name: &str) -> Result<Vec<u8>, TraceError> {
-        let files = self.boot_files()?;
-        let file = files.iter().find(|file| file.name == name);
-        let file = file.ok_or_else(|| self.missing(&format!("boot file `{name}`")))?;
-        self.content(name, file.digest, file.len)
-    }
-
-    /// Puts content together from its pieces.
-    pub(crate) fn content(
-        &self,
-        name: &str,
-        digest: Digest,
-        len: u64,
-    ) -> Result<Vec<u8>, TraceError> {
-        let damaged = |rule: String| TraceError::BootFile {
-            path: self.path().to_owned(),
-            name: name.to_owned(),
-            rule,
-        };
-        if len > CONTENT_LIMIT {
-            return Err(damaged(format!(
-                "{len} bytes are more than the limit {CONTENT_LIMIT}"
-            )));
-        }
-        // It grows with the pieces that are there, never to a length that is only claimed.
-        let mut content = Vec::new();
-        for entry in self.index.of_kind(ChunkKind::Piece) {
-            if content.len() as u64 == len {
-                break;
-            }
-            let body = self.shared.body(entry)?;
-            let (piece_of, offset, bytes) = decode_piece(&body)
-                .ok_or_else(|| self.shared.body_error(entry, BodyRule::Form("piece")))?;
-            if piece_of != digest {
-                continue;
-            }
-            if offset != content.len() as u64 || bytes.len() as u64 > len - offset {
-                return Err(damaged(format!("the piece at {offset} is out of place")));
-            }
-            content.extend_from_slice(bytes);
-        }
-        if content.len() as u64 != len {
-            return Err(damaged(format!(
-                "{} of {len} bytes are there",
-                content.len()
-            )));
-        }
-        let found = Digest::of(&content);
-        if found != digest {
-            return Err(damaged(format!("its digest is {found}, not {digest}")));
-        }
-        Ok(content)
     }
 
     /// Every input with its tick, in order.
@@ -288,12 +201,12 @@ impl Reader {
     ) -> Result<Option<T>, TraceError> {
         self.index
             .of_kind(kind)
-            .next()
+            .last()
             .map(|entry| self.shared.form(entry, version))
             .transpose()
     }
 
-    fn missing(&self, what: &str) -> TraceError {
+    pub(crate) fn missing(&self, what: &str) -> TraceError {
         TraceError::Missing {
             path: self.path().to_owned(),
             what: what.to_owned(),
@@ -302,6 +215,23 @@ impl Reader {
 }
 
 impl Shared {
+    /// Refuses chunks that must be understood and are not.
+    pub(crate) fn check_needed(&self, index: &Index) -> Result<(), TraceError> {
+        let unknown = |entry: &&ChunkEntry| {
+            entry.header.flags & FLAG_NEEDED != 0
+                && matches!(entry.header.kind, ChunkKind::Unknown(_))
+        };
+        let Some(entry) = index.entries().iter().find(unknown) else {
+            return Ok(());
+        };
+        let (offset, kind) = (entry.offset, entry.header.kind.code());
+        Err(TraceError::Needed {
+            path: self.source.path().to_owned(),
+            offset,
+            kind,
+        })
+    }
+
     /// The body of a chunk, checked and unpacked.
     pub(crate) fn body(&self, entry: &ChunkEntry) -> Result<Vec<u8>, TraceError> {
         let body = self
@@ -312,7 +242,12 @@ impl Shared {
             .map_err(|rule| self.body_error(entry, rule))
     }
 
-    fn form<T: DeserializeOwned>(&self, entry: &ChunkEntry, known: u8) -> Result<T, TraceError> {
+    /// The body of a chunk that is one postcard value.
+    pub(crate) fn form<T: DeserializeOwned>(
+        &self,
+        entry: &ChunkEntry,
+        known: u8,
+    ) -> Result<T, TraceError> {
         let found = entry.header.version;
         if found > known {
             return Err(self.body_error(entry, BodyRule::Version { found, known }));

@@ -171,8 +171,12 @@ pub(crate) fn decode_rows<T: Row>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::event::Event;
+    use crate::event::{Event, EventKind};
+    use crate::input::{Input, InputKind};
+    use crate::wire::{Field, FieldType};
 
     fn sample() -> (RowBuffer, RowFrame) {
         let mut buffer = RowBuffer::default();
@@ -236,5 +240,106 @@ mod tests {
             ..frame
         };
         assert_eq!(read(buffer.bytes(), late).unwrap_err().rule, RowRule::Tick);
+    }
+
+    /// Any row of a kind, as bytes: its code, then a value of each field's type.
+    fn any_row(
+        code: u8,
+        fields: &'static [(&'static str, FieldType)],
+    ) -> impl Strategy<Value = Vec<u8>> {
+        let values = fields.iter().map(|(_, ty)| {
+            let ty = *ty;
+            let parts = (any::<u64>(), 0..64u32, any::<[u8; 16]>(), ".{0,20}");
+            (
+                parts,
+                proptest::collection::vec((any::<u8>(), any::<u64>()), 0..4),
+            )
+                .prop_map(move |((number, shift, raw, text), counts)| {
+                    let number = number >> shift;
+                    let mut out = Vec::new();
+                    match ty {
+                        FieldType::U8 | FieldType::Code => (number as u8).put(&mut out),
+                        FieldType::U16 => (number as u16).put(&mut out),
+                        FieldType::U32 => (number as u32).put(&mut out),
+                        FieldType::U64 => number.put(&mut out),
+                        FieldType::I64 => (number as i64).put(&mut out),
+                        FieldType::Bool => (number & 1 != 0).put(&mut out),
+                        FieldType::Bytes => text.replace('\0', "").into_bytes()[..]
+                            .iter()
+                            .take(16)
+                            .copied()
+                            .collect::<Vec<u8>>()
+                            .put(&mut out),
+                        FieldType::Text => text.put(&mut out),
+                        FieldType::Raw16 => out.extend_from_slice(&raw),
+                        FieldType::Words4 => [number, 0, number / 3, 7].put(&mut out),
+                        FieldType::Words6 => [1, number, 2, 0, number / 5, 9].put(&mut out),
+                        FieldType::Counts => counts.put(&mut out),
+                    }
+                    out
+                })
+        });
+        values.collect::<Vec<_>>().prop_map(move |values| {
+            let mut row = vec![code];
+            values.iter().for_each(|value| row.extend_from_slice(value));
+            row
+        })
+    }
+
+    fn any_event() -> impl Strategy<Value = Vec<u8>> {
+        proptest::sample::select(EventKind::ALL)
+            .prop_flat_map(|kind| any_row(kind.code(), kind.fields()))
+    }
+
+    fn any_input() -> impl Strategy<Value = Vec<u8>> {
+        proptest::sample::select(InputKind::ALL)
+            .prop_flat_map(|kind| any_row(kind.code(), kind.fields()))
+    }
+
+    fn one<T: Row>(bytes: &[u8]) -> T {
+        let mut from = Bytes::new(bytes);
+        let row = T::get(&mut from, &Schema::of_this_build()).unwrap();
+        assert!(from.rest().is_empty());
+        let mut out = Vec::new();
+        row.put(&mut out);
+        assert_eq!(out, bytes);
+        row
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_rows_read_back(
+            rows in proptest::collection::vec((any_event(), any::<u32>()), 1..20),
+            input in any_input(),
+        ) {
+            one::<Input>(&input);
+            let mut buffer = RowBuffer::default();
+            let mut tick = 0;
+            let mut expected = Vec::new();
+            for (bytes, distance) in &rows {
+                tick += u64::from(*distance);
+                let event: Event = one(bytes);
+                buffer.put(tick, &event).unwrap();
+                expected.push((tick, event));
+            }
+            let (first_tick, last_tick) = buffer.ticks();
+            let frame = RowFrame { rows: buffer.rows(), first_tick, last_tick };
+            let schema = Schema::of_this_build();
+            prop_assert_eq!(decode_rows(buffer.bytes(), frame, &schema), Ok(expected));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+            rows in 0..100u32,
+            first_tick: u64,
+        ) {
+            let frame = RowFrame { rows, first_tick, last_tick: first_tick };
+            let _ = decode_rows::<Event>(&body, frame, &Schema::of_this_build());
+            let _ = decode_rows::<Input>(&body, frame, &Schema::of_this_build());
+            let _ = Schema::decode(&body);
+        }
     }
 }

@@ -133,9 +133,23 @@ impl Schema {
         Ok(Self::new(rows, fields))
     }
 
-    /// The body of a schema chunk.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(&self.rows)
+    /// This build's schema with the codes that only `other` has; `None` if `other` gives a code of
+    /// this build fields that this build would lose.
+    pub(crate) fn merged(&self, other: &Self) -> Option<Self> {
+        let mut rows = self.rows.clone();
+        let mut fields = self.fields.clone();
+        for row in &other.rows {
+            let code = usize::from(row.code);
+            match (&self.fields[code], &other.fields[code]) {
+                (Some(ours), Some(theirs)) if theirs.len() > ours.len() => return None,
+                (None, theirs) => {
+                    rows.push(row.clone());
+                    fields[code].clone_from(theirs);
+                }
+                _ => {}
+            }
+        }
+        Some(Self::new(rows, fields))
     }
 
     /// The rows, in the order of the file.
@@ -218,7 +232,7 @@ mod tests {
     fn a_schema_reads_back() {
         let schema = Schema::of_this_build();
         assert_eq!(
-            Schema::decode(&schema.encode().unwrap()),
+            Schema::decode(&postcard::to_stdvec(schema.rows()).unwrap()),
             Ok(schema.clone())
         );
         assert_eq!(schema.name(0x20), Some("PassageLeave"));

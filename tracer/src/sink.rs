@@ -1,6 +1,6 @@
 //! The file end of the writer: what runs on its thread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::boot::{BootFileRow, PIECE_LEN, encode_piece};
-use crate::chunk::{ChunkKind, NO_VCPU};
-use crate::digest::Digest;
+use crate::chunk::{ChunkKind, FLAG_ASIDE, FLAG_NEEDED, NO_VCPU};
+use crate::content::{BootFileRow, CheckpointRow, ContentRef, Note, PIECE_LEN};
+use crate::digest::{Digest, StateDigest};
 use crate::error::{Action, TraceError};
 use crate::event::Event;
 use crate::file::{Trailer, encode_file_header};
@@ -42,9 +42,9 @@ pub struct Summary {
 
 /// Events of one vCPU on their way into a chunk.
 #[derive(Debug, Default)]
-struct EventStream {
+pub(crate) struct EventStream {
     buffer: RowBuffer,
-    last_tick: u64,
+    pub(crate) last_tick: u64,
 }
 
 /// An open recording.
@@ -53,22 +53,34 @@ pub(crate) struct Sink {
     path: PathBuf,
     file: File,
     offset: u64,
-    index: Index,
+    pub(crate) index: Index,
     options: Options,
     packer: Packer,
     file_packer: Packer,
-    streams: BTreeMap<u16, EventStream>,
+    pub(crate) streams: BTreeMap<u16, EventStream>,
     inputs: RowBuffer,
-    last_input: u64,
-    pieces: BTreeSet<Digest>,
+    pub(crate) last_input: u64,
+    /// First chunk of each content, by digest and by whether it is compared.
+    pub(crate) contents: BTreeMap<(Digest, bool), u32>,
+    /// Whether rows of this build are of the form that the schema of the file gives.
+    pub(crate) rows_fit: bool,
     flight: Option<Flight>,
     /// Header and body of the chunk being written, so that they go out in one write.
     scratch: Vec<u8>,
 }
 
 impl Sink {
-    /// Makes the file with its header and schema.
+    /// Makes the file with its header and the schema of this build.
     pub(crate) fn create(path: &Path, options: Options) -> Result<Self, TraceError> {
+        Self::create_with(path, options, &Schema::of_this_build())
+    }
+
+    /// Makes the file with its header and a schema.
+    pub(crate) fn create_with(
+        path: &Path,
+        options: Options,
+        schema: &Schema,
+    ) -> Result<Self, TraceError> {
         let mut open = OpenOptions::new();
         open.write(true)
             .create(true)
@@ -77,31 +89,41 @@ impl Sink {
         let file = open
             .open(path)
             .map_err(|error| TraceError::io(path, Action::Create, error))?;
+        let mut sink = Self::open(path, file, 0, options)?;
+        sink.write(&encode_file_header())?;
+        sink.schema(schema)?;
+        Ok(sink)
+    }
+
+    /// A recording that goes on at `offset`, where the file stands.
+    pub(crate) fn open(
+        path: &Path,
+        file: File,
+        offset: u64,
+        options: Options,
+    ) -> Result<Self, TraceError> {
         let packer =
             |level| Packer::new(level).map_err(|error| TraceError::io(path, Action::Create, error));
-        let mut sink = Self {
+        Ok(Self {
             path: path.to_owned(),
             file,
-            offset: 0,
+            offset,
             index: Index::default(),
             packer: packer(options.event_level)?,
             file_packer: packer(options.file_level)?,
             streams: BTreeMap::new(),
             inputs: RowBuffer::default(),
             last_input: 0,
-            pieces: BTreeSet::new(),
+            contents: BTreeMap::new(),
+            rows_fit: true,
             flight: options.last.map(Flight::new),
             scratch: Vec::new(),
             options,
-        };
-        sink.write(&encode_file_header())?;
-        let schema = Schema::of_this_build().encode();
-        let schema = schema.map_err(|error| sink.unwritable("the schema", error))?;
-        let chunk = sink
-            .file_packer
-            .pack(Draft::plain(ChunkKind::Schema, 1), Vec::new(), &schema);
-        sink.write_chunk(chunk)?;
-        Ok(sink)
+        })
+    }
+
+    pub(crate) fn schema(&mut self, schema: &Schema) -> Result<(), TraceError> {
+        self.plain(ChunkKind::Schema, 1, "the schema", &schema.rows())
     }
 
     pub(crate) fn manifest(&mut self, manifest: &Manifest) -> Result<(), TraceError> {
@@ -122,7 +144,8 @@ impl Sink {
         )
     }
 
-    fn plain(
+    /// Writes a chunk whose body is one postcard value.
+    pub(crate) fn plain(
         &mut self,
         kind: ChunkKind,
         version: u8,
@@ -150,27 +173,65 @@ impl Sink {
 
     /// Stores a boot file: its content in pieces, once however often it is named, then its name.
     pub(crate) fn boot_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), TraceError> {
-        let digest = self.content(bytes)?;
+        let content = self.content(bytes, true)?;
         let row = BootFileRow {
             name: name.to_owned(),
-            digest,
-            len: bytes.len() as u64,
+            content,
         };
         self.plain(ChunkKind::BootFile, 1, "a boot file", &row)
     }
 
-    /// Stores content by its digest.
-    fn content(&mut self, bytes: &[u8]) -> Result<Digest, TraceError> {
+    /// Stores a checkpoint.
+    pub(crate) fn checkpoint(
+        &mut self,
+        tick: u64,
+        id: u32,
+        state: StateDigest,
+        bytes: &[u8],
+    ) -> Result<(), TraceError> {
+        let content = self.content(bytes, false)?;
+        let row = CheckpointRow {
+            tick,
+            id,
+            state,
+            content,
+        };
+        self.plain(ChunkKind::Checkpoint, 1, "a checkpoint", &row)
+    }
+
+    /// Stores a note.
+    pub(crate) fn note(&mut self, note: &Note) -> Result<(), TraceError> {
+        self.plain(ChunkKind::Notes, 1, "a note", note)
+    }
+
+    /// Stores a content, unless it is there.
+    fn content(&mut self, bytes: &[u8], compared: bool) -> Result<ContentRef, TraceError> {
         let digest = Digest::of(bytes);
-        if self.pieces.insert(digest) {
-            for (number, piece) in bytes.chunks(PIECE_LEN).enumerate() {
-                let body = encode_piece(digest, (number * PIECE_LEN) as u64, piece);
-                let draft = Draft::plain(ChunkKind::Piece, 1);
-                let chunk = self.file_packer.pack(draft, Vec::new(), &body);
-                self.write_chunk(chunk)?;
-            }
+        let len = bytes.len() as u64;
+        if let Some(&first_chunk) = self.contents.get(&(digest, compared)) {
+            return Ok(ContentRef {
+                digest,
+                len,
+                first_chunk,
+            });
         }
-        Ok(digest)
+        let first_chunk = self.index.entries().len() as u32;
+        for piece in bytes.chunks(PIECE_LEN) {
+            let mut draft = Draft::plain(ChunkKind::Piece, 1);
+            draft.flags = if compared {
+                FLAG_NEEDED
+            } else {
+                FLAG_NEEDED | FLAG_ASIDE
+            };
+            let chunk = self.file_packer.pack(draft, Vec::new(), piece);
+            self.write_chunk(chunk)?;
+        }
+        self.contents.insert((digest, compared), first_chunk);
+        Ok(ContentRef {
+            digest,
+            len,
+            first_chunk,
+        })
     }
 
     /// Takes in events of one vCPU and leaves the batch empty.
@@ -179,6 +240,7 @@ impl Sink {
         vcpu: u16,
         batch: &mut Vec<(u64, Event)>,
     ) -> Result<(), TraceError> {
+        self.check_rows_fit("an event")?;
         let mut stream = self.streams.remove(&vcpu).unwrap_or_default();
         let mut outcome = Ok(());
         for (tick, event) in &*batch {
@@ -213,6 +275,7 @@ impl Sink {
 
     /// Writes inputs through.
     pub(crate) fn inputs(&mut self, rows: &[(u64, Input)]) -> Result<(), TraceError> {
+        self.check_rows_fit("an input")?;
         for (tick, input) in rows {
             let what = input.kind().name();
             if *tick < self.last_input {
@@ -247,7 +310,7 @@ impl Sink {
             let (marks, kept) = flight.land();
             for mark in marks {
                 lost += mark.count;
-                let chunk = mark.pack(&mut self.packer);
+                let chunk = mark.pack(&mut self.packer, mark.last);
                 self.write_chunk(chunk)?;
             }
             for chunk in kept {
@@ -295,6 +358,18 @@ impl Sink {
         })
     }
 
+    fn check_rows_fit(&self, what: &'static str) -> Result<(), TraceError> {
+        if self.rows_fit {
+            return Ok(());
+        }
+        let reason = "the recording was made by another version, with another schema".to_owned();
+        Err(TraceError::Unwritable {
+            path: self.path.clone(),
+            what,
+            reason,
+        })
+    }
+
     fn is_full(&self, buffer: &RowBuffer) -> bool {
         buffer.rows() >= self.options.chunk_rows
             || buffer.bytes().len() >= self.options.chunk_bytes as usize
@@ -324,7 +399,8 @@ impl Sink {
         self.write_chunk(chunk)
     }
 
-    fn write_chunk(&mut self, mut chunk: PackedChunk) -> Result<(), TraceError> {
+    /// Writes a chunk, under the next number.
+    pub(crate) fn write_chunk(&mut self, mut chunk: PackedChunk) -> Result<(), TraceError> {
         chunk.header.seq = self.index.entries().len() as u32;
         self.scratch.clear();
         chunk.header.encode(&chunk.counts, &mut self.scratch);
@@ -399,12 +475,14 @@ pub(crate) fn pack_rows(
     vcpu: u16,
     buffer: &RowBuffer,
 ) -> PackedChunk {
+    let (rows, ticks, flags) = (buffer.rows(), buffer.ticks(), kind.flags());
     let draft = Draft {
         kind,
         version: 1,
         vcpu,
-        rows: buffer.rows(),
-        ticks: buffer.ticks(),
+        rows,
+        ticks,
+        flags,
     };
     packer.pack(draft, buffer.counts(), buffer.bytes())
 }

@@ -10,6 +10,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::content::Note;
+use crate::digest::StateDigest;
 use crate::error::{Action, TraceError};
 use crate::event::Event;
 use crate::input::{Input, RecordEnd};
@@ -29,6 +31,13 @@ enum Message {
         name: String,
         bytes: Arc<[u8]>,
     },
+    Checkpoint {
+        tick: u64,
+        id: u32,
+        state: StateDigest,
+        bytes: Arc<[u8]>,
+    },
+    Note(Box<Note>),
     Events {
         vcpu: u16,
         batch: Batch,
@@ -69,10 +78,23 @@ pub struct Writer {
 impl Writer {
     /// Makes the file and starts the writer thread.
     pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self, TraceError> {
-        let path = path.as_ref();
         let options = options.clamped();
+        let sink = Sink::create(path.as_ref(), options.clone())?;
+        Self::start(path.as_ref(), sink, &options)
+    }
+
+    /// Opens a recording to add to it: a finished one, or one that was cut off, of which the damaged
+    /// end is removed. Nothing that is whole is written over.
+    ///
+    /// Together with [`Writer::close`] this gives a recording that was cut off its index back.
+    pub fn append(path: impl AsRef<Path>, options: Options) -> Result<Self, TraceError> {
+        let options = options.clamped();
+        let sink = Sink::append(path.as_ref(), options.clone())?;
+        Self::start(path.as_ref(), sink, &options)
+    }
+
+    fn start(path: &Path, sink: Sink, options: &Options) -> Result<Self, TraceError> {
         let (batch_rows, queue_batches) = (options.batch_rows, options.queue_batches);
-        let sink = Sink::create(path, options)?;
         let (queue, messages) = bounded(queue_batches);
         let (recycle, spare) = bounded(queue_batches);
         let failure = Failure::default();
@@ -115,6 +137,27 @@ impl Writer {
             name: name.to_owned(),
             bytes: bytes.into(),
         })
+    }
+
+    /// Stores a checkpoint, by which a replay need not begin at power-on. It is not compared.
+    pub fn checkpoint(
+        &mut self,
+        tick: u64,
+        id: u32,
+        state: StateDigest,
+        bytes: impl Into<Arc<[u8]>>,
+    ) -> Result<(), TraceError> {
+        self.send(Message::Checkpoint {
+            tick,
+            id,
+            state,
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Stores a note or bookmark. It is not compared.
+    pub fn note(&mut self, note: Note) -> Result<(), TraceError> {
+        self.send(Message::Note(Box::new(note)))
     }
 
     /// Records an event of vCPU 0. Ticks of one vCPU must not go back.
@@ -187,10 +230,15 @@ impl Writer {
     /// Ends the recording in order: the end, the last chunks, the index.
     pub fn finish(mut self, end: RecordEnd) -> Result<Summary, TraceError> {
         self.input(end.tick, end.into())?;
-        self.close()
+        self.close_file()
     }
 
-    fn close(&mut self) -> Result<Summary, TraceError> {
+    /// Writes what is pending and the index, but no end of the recording.
+    pub fn close(mut self) -> Result<Summary, TraceError> {
+        self.close_file()
+    }
+
+    fn close_file(&mut self) -> Result<Summary, TraceError> {
         self.hand_over_all()?;
         self.flush_inputs()?;
         let (done, wait) = bounded(1);
@@ -256,7 +304,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.thread.is_some() {
             // There is nobody left to tell; what could be written is readable.
-            let _ = self.close();
+            let _ = self.close_file();
             self.join();
         }
     }
@@ -304,6 +352,13 @@ fn handle(
         Message::Manifest(manifest) => sink.manifest(manifest),
         Message::HostInfo(info) => sink.host_info(info),
         Message::BootFile { name, bytes } => sink.boot_file(name, bytes),
+        Message::Checkpoint {
+            tick,
+            id,
+            state,
+            bytes,
+        } => sink.checkpoint(*tick, *id, *state, bytes),
+        Message::Note(note) => sink.note(note),
         Message::Events { vcpu, batch } => {
             let outcome = sink.events(*vcpu, batch);
             let _ = recycle.try_send(std::mem::take(batch));

@@ -90,7 +90,7 @@ impl Core {
             Ok(t) => t,
             Err(fault) => return Err(self.raise(fault)),
         };
-        let gpa = Gpa(t.gpfn * PAGE_SIZE | va & PAGE_MASK);
+        let gpa = Gpa((t.gpfn * PAGE_SIZE) | (va & PAGE_MASK));
         let Some(offset) = self.ram.offset(gpa) else { return Ok(Target::Device(gpa)) };
         let toucher = if access == Access::Write { Toucher::Write } else { Toucher::Read };
         self.touch(offset, toucher);
@@ -100,7 +100,8 @@ impl Core {
         let writable = t.rights & RIGHT_DIRTY != 0
             && self.allows(t.rights, Access::Write, user)
             && self.ram.fast_writable(offset);
-        self.tlb.fill_fast(usize::from(user), va, offset, true, writable);
+        let watched = self.is_watched(va, gpa.0);
+        self.tlb.fill_fast(usize::from(user), va, offset, !watched, writable && !watched);
         Ok(Target::Ram(offset))
     }
 
@@ -109,12 +110,26 @@ impl Core {
         let first = self.target(va, Access::Read, user)?;
         let in_first = PAGE_SIZE - (va & PAGE_MASK);
         if W::BYTES <= in_first {
+            if self.watches.is_some()
+                && let Target::Ram(at) = first
+            {
+                self.note_access(va, at, W::BYTES as usize, None);
+            }
             return match first {
                 Target::Ram(at) => Ok(W::load(&self.ram.bytes()[at..at + W::BYTES as usize])),
                 Target::Device(gpa) => Ok(W::low(self.device_read(gpa, W::BYTES as u8))),
             };
         }
         let second = self.target(va.wrapping_add(in_first), Access::Read, user)?;
+        if self.watches.is_some() {
+            if let Target::Ram(at) = first {
+                self.note_access(va, at, in_first as usize, None);
+            }
+            if let Target::Ram(at) = second {
+                let rest = (W::BYTES - in_first) as usize;
+                self.note_access(va.wrapping_add(in_first), at, rest, None);
+            }
+        }
         let mut bytes = [0u8; 8];
         for i in 0..W::BYTES {
             bytes[i as usize] = match if i < in_first { first } else { second } {
@@ -132,6 +147,12 @@ impl Core {
         let in_first = PAGE_SIZE - (va & PAGE_MASK);
         let bytes = value.zext().to_le_bytes();
         if W::BYTES <= in_first {
+            if self.watches.is_some()
+                && let Target::Ram(at) = first
+            {
+                let new = &bytes[..W::BYTES as usize];
+                self.note_access(va, at, new.len(), Some(new));
+            }
             match first {
                 Target::Ram(at) => self.store_ram(at, &bytes[..W::BYTES as usize], Toucher::Write),
                 Target::Device(gpa) => self.device_write(gpa, W::BYTES as u8, value.zext()),
@@ -140,6 +161,15 @@ impl Core {
         }
         let second = self.target(va.wrapping_add(in_first), Access::Write, user)?;
         let split = in_first as usize;
+        if self.watches.is_some() {
+            if let Target::Ram(at) = first {
+                self.note_access(va, at, split, Some(&bytes[..split]));
+            }
+            if let Target::Ram(at) = second {
+                let new = &bytes[split..W::BYTES as usize];
+                self.note_access(va.wrapping_add(in_first), at, new.len(), Some(new));
+            }
+        }
         if let Target::Ram(at) = first {
             self.store_ram(at, &bytes[..split], Toucher::Write);
         }

@@ -191,7 +191,7 @@ impl Core {
             return None;
         }
         let (t, _) = self.walk(va, Access::Read, false, false).ok()?;
-        Some(Gpa(t.gpfn * PAGE_SIZE | va % PAGE_SIZE))
+        Some(Gpa((t.gpfn * PAGE_SIZE) | (va % PAGE_SIZE)))
     }
 
     fn read_entry(&mut self, gpa: u64, commit: bool) -> u64 {

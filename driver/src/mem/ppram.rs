@@ -46,6 +46,8 @@ pub struct Ppram {
     pages: Vec<PageInfo>,
     dirty: Vec<u32>,
     dirty_since_checkpoint: Vec<u32>,
+    /// Pages with code whose content was replaced from outside.
+    replaced_code: Vec<u32>,
     /// Sum of the hashes of all allocated pages as of their last rehash.
     sum: u128,
     hashes: Vec<u128>,
@@ -62,6 +64,7 @@ impl Ppram {
             pages: vec![PageInfo::default(); pages],
             dirty: Vec::new(),
             dirty_since_checkpoint: Vec::new(),
+            replaced_code: Vec::new(),
             sum: 0,
             hashes: vec![0; pages],
             allocated: 0,
@@ -210,10 +213,18 @@ impl Ppram {
                 self.hashes[page] = 0;
             }
         }
-        self.pages[page].code_granules = 0;
+        if self.pages[page].code_granules != 0 {
+            self.pages[page].code_granules = 0;
+            self.replaced_code.push(page as u32);
+        }
         if allocated {
             self.mark_dirty(start);
         }
+    }
+
+    /// The pages with code that [`Ppram::restore_page`] has replaced since the last call.
+    pub(crate) fn take_replaced_code(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.replaced_code)
     }
 
     /// Number of pages.

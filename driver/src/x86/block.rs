@@ -248,7 +248,7 @@ fn fetch(core: &mut Core, va: u64) -> Result<usize, Trap> {
         Ok(t) => t,
         Err(fault) => return Err(core.raise(fault)),
     };
-    let Some(offset) = core.ram.offset(Gpa(t.gpfn * PAGE_SIZE | va & PAGE_MASK)) else {
+    let Some(offset) = core.ram.offset(Gpa((t.gpfn * PAGE_SIZE) | (va & PAGE_MASK))) else {
         return Err(core.unsupported("code outside of RAM"));
     };
     core.touch(offset, Toucher::Fetch);

@@ -50,18 +50,31 @@ pub(super) fn locate(bytes: &[u8]) -> Result<Located, SymbolError> {
     let mut reason = "no token table";
     let mut tries = MAX_TRIES;
     for anchor in memmem::find_iter(bytes, &digits).take(64) {
-        let Some((tokens, index)) = token_table(bytes, anchor) else { continue };
+        let Some((tokens, index)) = token_table(bytes, anchor) else {
+            continue;
+        };
         let start = tokens[0].start;
         reason = "no name table before the token table";
-        let Some((count, names)) = name_table(bytes, start, &mut tries) else { continue };
+        let Some((count, names)) = name_table(bytes, start, &mut tries) else {
+            continue;
+        };
         reason = "no address table beside the names";
         // The count is the label just before the names.
         let Some((offsets, base)) = address_table(bytes, names - 8, index + 512, count) else {
             continue;
         };
-        return Ok(Located { count, names, offsets, base, tokens });
+        return Ok(Located {
+            count,
+            names,
+            offsets,
+            base,
+            tokens,
+        });
     }
-    Err(SymbolError::NoKallsyms { searched: bytes.len(), reason })
+    Err(SymbolError::NoKallsyms {
+        searched: bytes.len(),
+        reason,
+    })
 }
 
 const fn align8(at: usize) -> usize {
@@ -154,7 +167,10 @@ fn names_match_markers(bytes: &[u8], names: usize, count: usize, limit: usize) -
     }
     let table = align8(at);
     let found = |i: usize| bytes.le_u32(table + 4 * i);
-    markers.iter().enumerate().all(|(i, m)| found(i) == Some(*m))
+    markers
+        .iter()
+        .enumerate()
+        .all(|(i, m)| found(i) == Some(*m))
 }
 
 /// Offset of the address table and its base, on either side of the names.

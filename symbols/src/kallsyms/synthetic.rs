@@ -12,11 +12,22 @@ pub(crate) enum Order {
 pub(crate) const BASE: u64 = 0xffff_ffff_8100_0000;
 
 /// Tokens that stand for more than themselves, so that unpacking has work to do.
-const LONG: [(u8, &str); 4] = [(0, "long_token_of_many_letters"), (1, "sys_"), (200, "Tsys_"), (255, "_lock")];
+const LONG: [(u8, &str); 4] = [
+    (0, "long_token_of_many_letters"),
+    (1, "sys_"),
+    (200, "Tsys_"),
+    (255, "_lock"),
+];
 
 fn tokens() -> Vec<String> {
     let mut tokens: Vec<String> = (0..=255u8)
-        .map(|c| if c.is_ascii_graphic() { char::from(c).to_string() } else { String::new() })
+        .map(|c| {
+            if c.is_ascii_graphic() {
+                char::from(c).to_string()
+            } else {
+                String::new()
+            }
+        })
         .collect();
     for (code, text) in LONG {
         tokens[usize::from(code)] = text.to_owned();
@@ -48,7 +59,11 @@ pub(crate) fn build(order: Order, symbols: &[(u64, u8, &str)]) -> Vec<u8> {
     out.resize(4096, 0xff);
     let addresses = |out: &mut Vec<u8>| {
         for (addr, ..) in symbols {
-            let offset = if *addr < BASE { *addr as i64 } else { -1 - (addr - BASE) as i64 };
+            let offset = if *addr < BASE {
+                *addr as i64
+            } else {
+                -1 - (addr - BASE) as i64
+            };
             out.extend_from_slice(&(offset as i32).to_le_bytes());
         }
         pad8(out);
@@ -73,7 +88,9 @@ pub(crate) fn build(order: Order, symbols: &[(u64, u8, &str)]) -> Vec<u8> {
         out.extend_from_slice(&codes);
     }
     pad8(&mut out);
-    markers.iter().for_each(|m| out.extend_from_slice(&m.to_le_bytes()));
+    markers
+        .iter()
+        .for_each(|m| out.extend_from_slice(&m.to_le_bytes()));
     pad8(&mut out);
     if order == Order::OffsetsFirst {
         // Three bytes per symbol, filled to the next table without a zero before it.

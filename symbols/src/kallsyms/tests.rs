@@ -42,7 +42,10 @@ fn both_orders_read_back_what_was_written() {
         let table = Kallsyms::from_bytes(&bytes).expect("table");
         assert_eq!(table.len(), all.len(), "{order:?}");
         for (entry, (addr, kind, name)) in table.iter().zip(&all) {
-            assert_eq!((entry.addr.0, entry.kind, entry.name), (*addr, *kind, name.as_str()));
+            assert_eq!(
+                (entry.addr.0, entry.kind, entry.name),
+                (*addr, *kind, name.as_str())
+            );
         }
     }
 }
@@ -51,10 +54,22 @@ fn both_orders_read_back_what_was_written() {
 fn lookup_follows_the_kernel() {
     let (all, bytes) = built(Order::OffsetsLast);
     let table = Kallsyms::from_bytes(&bytes).expect("table");
-    let at = |addr| table.lookup(LinkAddr(addr)).map(|s| (s.name, s.offset, s.size));
-    assert_eq!(at(BASE + 5), Some(("startup_64", 5, 0x40)), "the first alias");
+    let at = |addr| {
+        table
+            .lookup(LinkAddr(addr))
+            .map(|s| (s.name, s.offset, s.size))
+    };
+    assert_eq!(
+        at(BASE + 5),
+        Some(("startup_64", 5, 0x40)),
+        "the first alias"
+    );
     assert_eq!(at(BASE - 1), None, "nothing before the image");
-    assert_eq!(at(0x1fc48), None, "the last per-CPU symbol has no known end");
+    assert_eq!(
+        at(0x1fc48),
+        None,
+        "the last per-CPU symbol has no known end"
+    );
     assert_eq!(at(0x1000), Some(("fixed_percpu_data", 0x1000, 0x1fc40)));
     let last = all.last().expect("symbols").0;
     assert_eq!(at(last), None, "nothing behind the end");
@@ -75,14 +90,24 @@ fn names_lead_to_addresses_and_twins_to_both() {
 #[test]
 fn what_is_missing_is_said() {
     let said = |bytes: &[u8]| Kallsyms::from_bytes(bytes).unwrap_err().to_string();
-    assert_eq!(said(b"nothing"), "no kallsyms table was found in 7 bytes: no token table");
+    assert_eq!(
+        said(b"nothing"),
+        "no kallsyms table was found in 7 bytes: no token table"
+    );
     let (_, mut bytes) = built(Order::OffsetsLast);
     let cut = bytes.len() - 600;
     bytes.truncate(cut);
-    assert!(said(&bytes).ends_with("no address table beside the names"), "{}", said(&bytes));
+    assert!(
+        said(&bytes).ends_with("no address table beside the names"),
+        "{}",
+        said(&bytes)
+    );
     let zip = [0x50, 0x4b, 3, 4, 0, 0];
     let said = Kallsyms::from_vmlinux(&zip).unwrap_err().to_string();
-    assert_eq!(said, "not an ELF image: it begins with 50 4b 03 04 where 7f 45 4c 46 is expected");
+    assert_eq!(
+        said,
+        "not an ELF image: it begins with 50 4b 03 04 where 7f 45 4c 46 is expected"
+    );
 }
 
 proptest! {

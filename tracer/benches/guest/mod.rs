@@ -85,14 +85,27 @@ impl Guest {
                 let args = [self.below(8), buffer, length, 0, 0, 0];
                 body.push((120 + self.below(700), Event::SyscallEnter { nr, args, rip }));
                 let insns = 150 + self.below(2000);
-                let ret = if self.below(12) == 0 { -2 } else { length as i64 };
+                let ret = if self.below(12) == 0 {
+                    -2
+                } else {
+                    length as i64
+                };
                 body.push((insns, Event::SyscallExit { nr, ret, insns }));
             }
             let faults = self.below(3) == 0;
             for _ in 0..1 + self.below(12) {
                 if faults {
                     heap += 0x1000;
-                    script.push((412, Event::GuestPf { gva: heap, gpa: 0, error: 6, rip, cpl: 3 }));
+                    script.push((
+                        412,
+                        Event::GuestPf {
+                            gva: heap,
+                            gpa: 0,
+                            error: 6,
+                            rip,
+                            cpl: 3,
+                        },
+                    ));
                 } else {
                     script.extend(body.iter().cloned());
                 }

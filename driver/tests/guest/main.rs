@@ -1,0 +1,3 @@
+//! The machine as a whole, with guests of a few instructions instead of a kernel.
+
+mod fuzz;

@@ -1,0 +1,276 @@
+//! Files that were cut, damaged or filled with anything, and disks that are full.
+
+mod every;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use colinux_tracer::{
+    EndReason, Event, EventRow, FILE_HEADER_LEN, Input, Options, Reader, RecordEnd, StateDigest,
+    TraceError, Writer,
+};
+use proptest::prelude::*;
+
+struct Whole {
+    bytes: Vec<u8>,
+    events: Vec<EventRow>,
+    inputs: Vec<(u64, Input)>,
+    /// Ends of the chunks, with the events and inputs up to there.
+    ends: Vec<(usize, usize, usize)>,
+}
+
+fn whole() -> Whole {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.clt");
+    every::write(&path);
+    let reader = Reader::open(&path).unwrap();
+    let (mut events, mut inputs) = (0, 0);
+    let ends = reader.chunks().iter().map(|entry| {
+        match entry.header.kind.name() {
+            "events" => events += entry.header.rows as usize,
+            "inputs" => inputs += entry.header.rows as usize,
+            _ => {}
+        }
+        (entry.end() as usize, events, inputs)
+    });
+    let ends = ends.collect();
+    Whole {
+        bytes: fs::read(&path).unwrap(),
+        events: reader.events().map(Result::unwrap).collect(),
+        inputs: reader.inputs().unwrap(),
+        ends,
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_byte_gives_what_is_before_the_cut() {
+    let whole = whole();
+    for cut in 0..whole.bytes.len() {
+        let bytes = &whole.bytes[..cut];
+        let reader = match Reader::from_bytes("cut.clt", bytes) {
+            Ok(reader) => reader,
+            Err(TraceError::File { .. }) if cut < FILE_HEADER_LEN => continue,
+            Err(error) => panic!("cut at {cut}: {error}"),
+        };
+        assert!(cut >= FILE_HEADER_LEN);
+        let recovery = reader.recovery().unwrap();
+        assert_eq!(recovery.offset + recovery.lost_bytes, cut as u64);
+        assert!(!reader.is_complete());
+        let kept = whole.ends.iter().filter(|(end, ..)| *end <= cut);
+        let (number, (_, events, inputs)) = kept
+            .enumerate()
+            .last()
+            .map_or((0, (0, 0, 0)), |(at, end)| (at + 1, *end));
+        assert_eq!(recovery.kept_chunks, number as u64, "cut at {cut}");
+        let mut found: Vec<_> = reader.events().map(Result::unwrap).collect();
+        assert_eq!(found.len(), events);
+        // Chunks of the two vCPUs do not end at the same tick, so numbers are not compared.
+        found.iter_mut().for_each(|row| row.number = 0);
+        for row in found {
+            assert!(whole.events.iter().any(|whole| EventRow {
+                number: 0,
+                ..whole.clone()
+            } == row));
+        }
+        assert_eq!(reader.inputs().unwrap(), whole.inputs[..inputs]);
+    }
+}
+
+/// Reads everything there is; `None` when something is said to be wrong.
+fn read_all(reader: &Reader) -> Option<(Vec<EventRow>, Vec<(u64, Input)>)> {
+    reader.check().ok()?;
+    let manifest = reader.manifest().ok()?;
+    assert_eq!(manifest, every::manifest());
+    assert_eq!(reader.boot_file("initrd").ok()?, [7; 5000]);
+    let events = reader.events().collect::<Result<Vec<_>, _>>().ok()?;
+    Some((events, reader.inputs().ok()?))
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    let whole = whole();
+    let mut bytes = whole.bytes.clone();
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(reader) = Reader::from_bytes("flip.clt", bytes.as_slice()) {
+            let all = read_all(&reader);
+            if reader.recovery().is_none() {
+                assert!(all.is_none(), "bit {bit} went unseen");
+            }
+            // What is before the damage is there: by the index, or by walking up to it.
+            let until = whole.ends.iter().filter(|(end, ..)| *end <= bit / 8).last();
+            let (_, events, inputs) = until.copied().unwrap_or_default();
+            let rows = reader.events().filter_map(Result::ok);
+            let rows: Vec<_> = rows.map(|row| EventRow { number: 0, ..row }).collect();
+            assert!(rows.len() >= events, "bit {bit}");
+            for row in &rows {
+                let same = |whole: &EventRow| {
+                    EventRow {
+                        number: 0,
+                        ..whole.clone()
+                    } == *row
+                };
+                assert!(whole.events.iter().any(same), "bit {bit}: {row:?}");
+            }
+            if let Ok(found) = reader.inputs() {
+                assert!(found.len() >= inputs);
+                assert_eq!(found, whole.inputs[..found.len()], "bit {bit}");
+            }
+        }
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_opened_without_a_panic(
+        tail in proptest::collection::vec(any::<u8>(), 0..300),
+        at in 0..4000usize,
+        garbage in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        thread_local! {
+            static WHOLE: Whole = whole();
+        }
+        WHOLE.with(|whole| {
+            let mut headed = whole.bytes[..FILE_HEADER_LEN].to_vec();
+            headed.extend_from_slice(&tail);
+            let mut patched = whole.bytes.clone();
+            let at = at % patched.len();
+            patched.splice(at..(at + garbage.len()).min(patched.len()), garbage.iter().copied());
+            for bytes in [&tail, &headed, &patched] {
+                if let Ok(mut reader) = Reader::from_bytes("any.clt", bytes.as_slice()) {
+                    let _ = read_events(&reader);
+                    let _ = reader.inputs();
+                    let _ = reader.stats();
+                    let _ = reader.check();
+                    let _ = reader.refresh();
+                    let mut cursor = reader.events();
+                    let _ = cursor.seek_number(7);
+                    let _ = cursor.seek_tick(1100);
+                    let _ = cursor.prev();
+                }
+            }
+        });
+    }
+}
+
+fn read_events(reader: &Reader) -> usize {
+    reader.events().map(|row| usize::from(row.is_ok())).sum()
+}
+
+fn fill(path: &Path) -> TraceError {
+    let options = Options {
+        chunk_rows: 500,
+        batch_rows: 100,
+        ..Options::default()
+    };
+    let mut writer = match Writer::create(path, options) {
+        Ok(writer) => writer,
+        Err(error) => return error,
+    };
+    let fill = |writer: &mut Writer| -> Result<(), TraceError> {
+        writer.manifest(&every::manifest())?;
+        for number in 0..10_000_000u64 {
+            // Addresses that no compressor can make small.
+            let gva = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let event = Event::GuestPf {
+                gva,
+                gpa: gva.rotate_left(32),
+                error: 4,
+                rip: !gva,
+                cpl: 3,
+            };
+            writer.push(number, event)?;
+        }
+        Ok(())
+    };
+    let error = fill(&mut writer).expect_err("the disk is full");
+    let digest = StateDigest::default();
+    let end = RecordEnd {
+        reason: EndReason::Stopped,
+        tick: u64::MAX,
+        digest,
+    };
+    let again = writer.finish(end).expect_err("it stays full");
+    assert_eq!(error.to_string(), again.to_string());
+    error
+}
+
+#[test]
+fn a_full_device_is_named_when_the_file_is_made() {
+    let options = Options {
+        overwrite: true,
+        ..Options::default()
+    };
+    let error = Writer::create("/dev/full", options).unwrap_err();
+    let TraceError::NoSpace { offset: 0, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(
+        error
+            .to_string()
+            .starts_with("/dev/full: no space to write"),
+        "{error}"
+    );
+}
+
+/// A limit on the length of files stands for a full disk: writes are cut short, then refused.
+#[test]
+fn a_disk_that_fills_up_leaves_a_readable_recording() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("full.clt");
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\""])
+        .arg(this)
+        .args([
+            "--exact",
+            "child_that_fills_the_disk",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("TRACER_TEST_FILL", &path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let limit = 300 * 1024;
+    let len = path.metadata().unwrap().len();
+    assert!(len <= limit, "{len}");
+    let reader = Reader::open(&path).unwrap();
+    let recovery = reader.recovery().unwrap();
+    assert_eq!(
+        recovery.lost_bytes, 0,
+        "it was cut back to the last whole chunk: {recovery}"
+    );
+    assert_eq!(reader.manifest().unwrap(), every::manifest());
+    let rows: Vec<_> = reader.events().map(Result::unwrap).collect();
+    assert!(rows.len() >= 1000, "{}", rows.len());
+    assert_eq!(rows.len() % 500, 0);
+    assert!(
+        rows.iter()
+            .enumerate()
+            .all(|(number, row)| row.tick == number as u64)
+    );
+    reader.check().unwrap();
+}
+
+#[test]
+#[ignore = "run by the test above, under a limit"]
+fn child_that_fills_the_disk() {
+    let Some(path) = std::env::var_os("TRACER_TEST_FILL") else {
+        return;
+    };
+    let error = fill(Path::new(&path));
+    assert!(matches!(error, TraceError::NoSpace { .. }), "{error}");
+    assert!(
+        error.to_string().contains("full.clt: no space to write"),
+        "{error}"
+    );
+}

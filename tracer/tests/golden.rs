@@ -1,0 +1,76 @@
+//! The promise of the format: what version 1 wrote is read for ever.
+//!
+//! `tests/golden/v1.clt` was written once. It is never written again; when the format changes, a
+//! file of the new version is added beside it.
+
+mod every;
+
+use std::path::{Path, PathBuf};
+
+use colinux_tracer::{EventKind, INITRD_FILE, InputKind, KERNEL_FILE, Reader};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v1.clt")
+}
+
+fn check(reader: &Reader) {
+    assert!(reader.is_complete());
+    assert_eq!(reader.format(), 1);
+    reader.check().unwrap();
+    assert_eq!(reader.manifest().unwrap(), every::manifest());
+    assert_eq!(reader.host_info().unwrap().unwrap().tool_version, "0.1.0");
+    assert_eq!(reader.boot_file(KERNEL_FILE).unwrap(), b"kernel");
+    assert_eq!(reader.boot_file(INITRD_FILE).unwrap(), [7; 5000]);
+    let rows: Vec<_> = reader.events().map(Result::unwrap).collect();
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| (row.tick, row.vcpu, row.event.clone()))
+        .collect();
+    let written = every::events()
+        .into_iter()
+        .enumerate()
+        .map(|(number, event)| (every::tick(number as u64), (number / 10 % 2) as u16, event));
+    assert_eq!(found, written.collect::<Vec<_>>());
+    let inputs: Vec<_> = reader
+        .inputs()
+        .unwrap()
+        .into_iter()
+        .map(|(_, input)| input)
+        .collect();
+    let mut written = every::inputs();
+    written.push(every::end().into());
+    assert_eq!(inputs, written);
+    assert_eq!(reader.notes().unwrap()[0].text, "a note");
+    let checkpoints = reader.checkpoints().unwrap();
+    assert_eq!(reader.checkpoint(&checkpoints[0]).unwrap(), b"state");
+}
+
+#[test]
+fn version_1_is_read() {
+    check(&Reader::open(golden()).unwrap());
+}
+
+#[test]
+fn this_build_writes_what_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new.clt");
+    every::write(&path);
+    check(&Reader::open(&path).unwrap());
+}
+
+/// A kind that is added is added here too, and so comes under the tests that use this recording.
+#[test]
+fn every_kind_is_there() {
+    let kinds: Vec<_> = every::events().iter().map(|event| event.kind()).collect();
+    assert_eq!(kinds, EventKind::ALL);
+    let mut kinds: Vec<_> = every::inputs().iter().map(|input| input.kind()).collect();
+    kinds.push(InputKind::RecordEnd);
+    assert_eq!(kinds, InputKind::ALL);
+}
+
+#[test]
+#[ignore = "writes a golden file where there is none: for a new format version"]
+fn write_golden() {
+    assert!(!golden().exists(), "golden files are never written again");
+    every::write(&golden());
+}
