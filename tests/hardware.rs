@@ -86,8 +86,11 @@ impl Run {
         let mut instances: Vec<Instance> = Vec::new();
         for i in 0..count {
             if i % STATES_PER_INSTANCE == 0 {
-                let built = instance(form, random);
-                instances.push(built.unwrap_or_else(|| panic!("{form} cannot be encoded")));
+                let Some(built) = instance(form, random) else {
+                    *bad = (1, "  cannot be encoded\n".to_owned());
+                    return;
+                };
+                instances.push(built);
             }
             cases.push(scenario::case(&instances[instances.len() - 1], images, random));
         }

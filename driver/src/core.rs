@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::breakpoint::Armed;
 use crate::cpu::fault::{Fault, Trap, TrapCause};
 use crate::cpu::state::{Cpu, REG_BLOCK};
 use crate::dev::bus::Board;
@@ -57,8 +58,14 @@ pub struct Core {
     pub(crate) outputs: Vec<BoardEvent>,
     /// Console bytes for whoever watches the guest right now; not part of the state.
     pub(crate) console_tap: Option<Vec<u8>>,
+    /// What translated code keeps in memory.
+    pub(crate) native: crate::jit::Native,
     /// The instruction that completes now is followed by #DB, with these bits of DR6.
     pub(crate) debug_trap: Option<u64>,
+    /// Addresses whose arrival the observer wants to see, in order; not part of the state.
+    pub(crate) hooks: Vec<u64>,
+    /// Which of the guest's own breakpoints are enabled: follows from DR7.
+    pub(crate) armed: Armed,
     /// Ranges a debugger watches; not part of the state.
     pub(crate) watches: Option<Box<crate::debug::Watches>>,
 }
@@ -106,9 +113,13 @@ impl Core {
             deadline: Tick(u64::MAX),
             outputs: Vec::new(),
             console_tap: None,
+            native: crate::jit::Native::default(),
             debug_trap: None,
+            hooks: Vec::new(),
+            armed: Armed::default(),
             watches: None,
         };
+        core.tlb.ram_base = core.ram.bytes().as_ptr().expose_provenance() as u64;
         core.update_deadline();
         core
     }

@@ -147,6 +147,11 @@ impl Stops {
         self.stalls = Arrival { tick, attempt };
     }
 
+    /// The last tick with tries that came to nothing, and how many.
+    pub(crate) fn stalls(&self) -> Arrival {
+        self.stalls
+    }
+
     /// The machine has been put elsewhere.
     pub(crate) fn moved(&mut self, to: Arrival) {
         self.stalls = to;

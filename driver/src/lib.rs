@@ -8,6 +8,7 @@ pub mod core;
 pub mod cpu;
 pub mod debug;
 pub mod dev;
+pub mod jit;
 pub mod layout;
 pub mod machine;
 pub mod mem;

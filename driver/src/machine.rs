@@ -11,6 +11,7 @@ use crate::cpu::segment::flat;
 use crate::cpu::state::{self, REG_BLOCK, TableRegister, seg};
 use crate::debug::{Arrival, DebugPlan, DebugStop, Stops};
 use crate::dev::bus::{Board, BoardConfig};
+use crate::jit::{Ran, Tier, TierStats, Translator};
 use crate::layout;
 use crate::mem::addr::PAGE_SIZE;
 use crate::mem::ppram::{Ppram, Toucher};
@@ -44,6 +45,8 @@ pub enum Stop {
     /// The vCPU is halted. [`Machine::warp_to`] jumps to the next deadline, if there is one;
     /// console input may also end it.
     Idle(Option<VirtualTime>),
+    /// The next instruction is at an address given to [`Machine::hook`]. Running on executes it.
+    Hook(u64),
     /// Nothing about the guest: the caller may want to look at signals, or drain observations.
     Pause,
     /// The guest ended the run.
@@ -82,6 +85,8 @@ impl std::fmt::Display for Unsupported {
     }
 }
 
+/// The debug exception; its cause is in DR6.
+const DEBUG: Fault = Fault::plain(vector::DB);
 /// Observations after which `run` pauses, so that its caller drains them.
 const OBSERVATIONS_MAX: usize = 4096;
 /// Pieces of one long repetition after which `run` pauses.
@@ -96,6 +101,7 @@ const BARREN_MAX: u32 = 1 << 16;
 pub struct Machine {
     core: Core,
     blocks: BlockCache,
+    translator: Translator,
     quantum_ticks: u64,
     next_quantum: Tick,
     ended: Option<Shutdown>,
@@ -107,6 +113,8 @@ pub struct Machine {
     pause: bool,
     /// What a debugger wants to be stopped for; not part of the state.
     stops: Stops,
+    /// The hook at the next instruction has been reported.
+    hook_passed: bool,
 }
 
 impl Machine {
@@ -118,10 +126,12 @@ impl Machine {
         let quantum_ticks = config.quantum_ticks.max(1);
         Machine {
             blocks: BlockCache::new(ram.page_count()),
+            translator: Translator::default(),
             core: Core::new(ram, board, clock),
             quantum_ticks,
             next_quantum: Tick(quantum_ticks),
             ended: None,
+            hook_passed: false,
             barren: (Tick(0), 0),
             restarts: 0,
             pause: false,
@@ -166,6 +176,22 @@ impl Machine {
         machine
     }
 
+    /// Chooses the back end; says which one it has become, since not every host can run tier 1. No
+    /// state depends on it.
+    pub fn set_tier(&mut self, tier: Tier) -> Tier {
+        self.translator.set_tier(tier)
+    }
+
+    /// The back end in use.
+    pub fn tier(&self) -> Tier {
+        self.translator.tier()
+    }
+
+    /// What tier 1 has done so far.
+    pub fn tier_stats(&self) -> TierStats {
+        self.translator.stats(&self.core)
+    }
+
     /// Which observations to collect from now on.
     pub fn want(&mut self, wanted: Wanted) {
         self.core.observations.wanted = wanted;
@@ -207,6 +233,11 @@ impl Machine {
         self.stops.arrival(self.core.tick)
     }
 
+    /// The last tick at which tries came to nothing, and how many, since the machine was restored.
+    pub fn stalls(&self) -> Arrival {
+        self.stops.stalls()
+    }
+
     /// Blocks decoded so far.
     pub fn blocks_decoded(&self) -> u64 {
         self.blocks.decoded
@@ -217,6 +248,16 @@ impl Machine {
         for (tick, what) in self.core.observations.rows.drain(..) {
             take(tick, what);
         }
+    }
+
+    /// Stops with [`Stop::Hook`] whenever an instruction at one of these guest-virtual addresses is
+    /// about to run. Changes nothing about the guest.
+    pub fn hook(&mut self, mut addresses: Vec<u64>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        self.core.hooks = addresses;
+        self.hook_passed = false;
+        self.blocks.clear(&mut self.core);
     }
 
     /// Begins to keep console bytes for [`Machine::take_console`].
@@ -256,7 +297,9 @@ impl Machine {
             return Stop::Terminated(how);
         }
         loop {
-            if self.core.attention
+            // What is due at a tick comes first, whatever else ends there: the state at a tick must
+            // not depend on whether something happened to ask for attention.
+            if (self.core.attention || self.core.tick >= self.core.deadline)
                 && let Some(stop) = self.boundary()
             {
                 return stop;
@@ -275,12 +318,8 @@ impl Machine {
                 self.enter_passage(0);
                 return Stop::Quantum;
             }
-            if tick >= self.core.deadline {
-                self.core.exit.get_or_insert(Exit::Timer);
-                self.core.attention = true;
-                continue;
-            }
-            let limit = until.min(self.next_quantum).min(self.core.deadline).0 - tick.0;
+            let end = until.min(self.next_quantum).min(self.core.deadline);
+            let limit = end.0.saturating_sub(tick.0).max(1);
             if let Some(stop) = self.run_block(limit) {
                 return stop;
             }
@@ -294,7 +333,25 @@ impl Machine {
         if self.stops.armed && self.stops.arrive(core) {
             return Some(Stop::Pause);
         }
+        if core.armed.any()
+            && let Some(bits) = core.breakpoint_before()
+        {
+            self.stops.stalled(core.tick);
+            return self.debug_exception(bits).or_else(|| self.barren_exception(DEBUG));
+        }
         let Ok(id) = self.blocks.lookup(core) else { return self.trapped(0) };
+        let block = self.blocks.get(id)?;
+        if block.hooked {
+            self.hook_passed = !self.hook_passed;
+            if self.hook_passed {
+                return Some(Stop::Hook(core.cpu.rip));
+            }
+        }
+        if !self.stops.armed
+            && let Some(ran) = self.translator.run(core, &mut self.blocks, id, limit)
+        {
+            return self.after_translated(ran);
+        }
         let block = self.blocks.get(id)?;
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
         let mut most = (block.ops.len() as u64).min(limit) as usize;
@@ -305,8 +362,11 @@ impl Machine {
         if self.stops.armed {
             most = most.min(self.stops.cut(core.cpu.rip, block));
         }
+        if core.armed.any() {
+            most = most.min(core.until_breakpoint(block));
+        }
         core.cpu.shadow = false;
-        // Instruction breakpoints are not implemented, so the resume flag has nothing to do.
+        // The resume flag lets one instruction past its breakpoint.
         core.cpu.system_flags &= !flags::RF;
         let cpl = core.cpu.cpl;
         let (done, completed) = execute(core, block, most);
@@ -332,6 +392,29 @@ impl Machine {
         if tracing && done > 0 && !core.cpu.shadow && !masked {
             *core.debug_trap.get_or_insert(0) |= DR6_BS;
         }
+        if core.armed.any() && core.data_breakpoint_pending() && !core.cpu.shadow {
+            *core.debug_trap.get_or_insert(0) |= core.take_data_breakpoints();
+        }
+        let bits = core.debug_trap.take()?;
+        self.debug_exception(bits)
+    }
+
+    /// Delivers #DB with these bits of DR6.
+    fn debug_exception(&mut self, bits: u64) -> Option<Stop> {
+        self.core.cpu.dr[6] |= bits;
+        let delivered = self.core.deliver_exception(DEBUG);
+        self.delivered(delivered)
+    }
+
+    /// What tier 1 leaves to be done, as after a block of tier 0.
+    fn after_translated(&mut self, ran: Ran) -> Option<Stop> {
+        let core = &mut self.core;
+        if !core.cpu.segs[seg::CS].is_long() {
+            core.cpu.rip &= 0xffff_ffff;
+        }
+        if let Ran::Trapped(len) = ran {
+            return self.trapped(len);
+        }
         let bits = core.debug_trap.take()?;
         core.cpu.dr[6] |= bits;
         let delivered = core.deliver_exception(Fault::plain(vector::DB));
@@ -348,6 +431,8 @@ impl Machine {
         self.stops.stalled(core.tick);
         match trap {
             Some(TrapCause::Fault(fault)) => {
+                // What it hit before the fault it will hit again.
+                core.take_data_breakpoints();
                 let delivered = core.deliver_exception(fault);
                 self.delivered(delivered).or_else(|| self.barren_exception(fault))
             }
@@ -370,6 +455,10 @@ impl Machine {
                 if self.restarts >= RESTARTS_PER_PAUSE {
                     self.restarts = 0;
                     self.pause = true;
+                }
+                if self.core.data_breakpoint_pending() {
+                    let bits = self.core.take_data_breakpoints();
+                    return self.debug_exception(bits);
                 }
                 None
             }
@@ -557,6 +646,7 @@ impl Machine {
         core.exit = None;
         core.trap = None;
         core.debug_trap = None;
+        core.breakpoints_restored();
         core.place = 0;
         core.code_writes.clear();
         core.observations.rows.clear();

@@ -12,12 +12,13 @@ pub struct Choices<'a> {
 impl<'a> Choices<'a> {
     /// Choices from these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let state = bytes
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        Choices { bytes, state: state | 1 }
+        let state = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Choices {
+            bytes,
+            state: state | 1,
+        }
     }
 
     /// A byte.

@@ -41,10 +41,19 @@ fn templates() -> &'static [Vec<Template>] {
         let mut forms: BTreeMap<Code, Vec<Template>> = BTreeMap::new();
         for map in [&[][..], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]] {
             for prefix in [None, Some(0x66), Some(0xf3), Some(0xf2), Some(0xf0)] {
-                for (wide, opcode) in [false, true].into_iter().flat_map(|w| (0..=255).map(move |o| (w, o))) {
+                for (wide, opcode) in [false, true]
+                    .into_iter()
+                    .flat_map(|w| (0..=255).map(move |o| (w, o)))
+                {
                     // Memory with each group number, then registers with each pair of numbers.
                     for modrm in (0..8).map(|reg| reg << 3).chain(0xc0..=0xff) {
-                        let template = Template { prefix, wide, map, opcode, modrm };
+                        let template = Template {
+                            prefix,
+                            wide,
+                            map,
+                            opcode,
+                            modrm,
+                        };
                         let mut bytes = template.start(0);
                         bytes.push(modrm);
                         bytes.extend_from_slice(&[0; 10]);
@@ -117,8 +126,22 @@ pub fn pointer(from: &mut Choices<'_>) -> u64 {
         3 => from.pick(world::STRANGE_ADDRESSES),
         _ => DATA + 0x1000 * from.below(32) as u64,
     };
-    let inside = if from.chance(96) { 0x1000 - from.below(20) } else { from.below(4096) };
+    let inside = if from.chance(96) {
+        0x1000 - from.below(20)
+    } else {
+        from.below(4096)
+    };
     page.wrapping_add(inside as u64)
+}
+
+/// An address at which something may be executed or stored.
+pub fn place(from: &mut Choices<'_>) -> u64 {
+    let half = from.pick(&[0, KERNEL, world::ALIAS]);
+    match from.below(3) {
+        0 => half + DATA + u64::from(from.byte()),
+        1 => half + world::HANDLERS + 4 * u64::from(from.byte()),
+        _ => half + CODE + u64::from(from.byte()),
+    }
 }
 
 /// Sequences that random instructions would hardly ever make.
@@ -139,7 +162,11 @@ fn sequence(code: &mut Vec<u8>, from: &mut Choices<'_>) {
         // WRMSR and RDMSR
         2 => {
             load(code, 1, u64::from(from.pick(world::MSRS)));
-            let value = if from.chance(128) { pointer(from) } else { from.number() };
+            let value = if from.chance(128) {
+                pointer(from)
+            } else {
+                from.number()
+            };
             load(code, 0, value & 0xffff_ffff);
             load(code, 2, value >> 32);
             code.extend_from_slice(&[0x0f, from.pick(&[0x30, 0x30, 0x32])]);
@@ -154,7 +181,11 @@ fn sequence(code: &mut Vec<u8>, from: &mut Choices<'_>) {
         5 => code.extend_from_slice(&[0xfb, 0xf4]),
         // A write to an APIC register.
         6 => {
-            load(code, 7, from.pick(&[world::LAPIC, world::LAPIC, world::IOAPIC]));
+            load(
+                code,
+                7,
+                from.pick(&[world::LAPIC, world::LAPIC, world::IOAPIC]),
+            );
             load(code, 0, from.number());
             let register = 0x10 * from.below(0x40) as u32;
             code.extend_from_slice(&[from.pick(&[0x89, 0x89, 0x8b]), 0x87]);
@@ -162,7 +193,11 @@ fn sequence(code: &mut Vec<u8>, from: &mut Choices<'_>) {
         }
         // A repetition, with any count.
         7 => {
-            let count = if from.chance(16) { from.number() } else { from.word() >> from.pick(&[48, 54]) };
+            let count = if from.chance(16) {
+                from.number()
+            } else {
+                from.word() >> from.pick(&[48, 54])
+            };
             load(code, 1, count);
             load(code, 6, pointer(from));
             load(code, 7, pointer(from));
@@ -216,10 +251,16 @@ pub fn fill(len: usize, from: &mut Choices<'_>) -> Vec<u8> {
             continue;
         }
         match from.below(16) {
-            0 => load(&mut code, from.pick(&[0, 1, 2, 3, 5, 6, 7, 12]), pointer(from)),
+            0 => load(
+                &mut code,
+                from.pick(&[0, 1, 2, 3, 5, 6, 7, 12]),
+                pointer(from),
+            ),
             1 | 2 => sequence(&mut code, from),
             // A jump forward, over what is in the middle of something.
-            3 => code.extend_from_slice(&[from.pick(&[0xeb, 0x74, 0x72, 0x7c]), from.byte() & 0x1f]),
+            3 => {
+                code.extend_from_slice(&[from.pick(&[0xeb, 0x74, 0x72, 0x7c]), from.byte() & 0x1f])
+            }
             _ => random(&mut code, from),
         }
     }

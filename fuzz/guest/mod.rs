@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod insns;
 pub mod world;
 
+use colinux_driver::debug::{DebugPlan, Watch, WatchSpace};
 use colinux_driver::machine::{Machine, MachineConfig, Stop};
 use colinux_driver::observer::{Kind, Observation, Wanted};
 use colinux_driver::tick::Tick;
@@ -41,13 +42,41 @@ struct Run {
     /// Virtual time spent idle, which no tick counts.
     warps: u32,
     ended: Option<Stop>,
+    plan: DebugPlan,
 }
 
 impl Run {
     fn new(machine: Machine, wanted: Wanted) -> Self {
-        let mut run = Run { machine, rows: Vec::new(), pauses: 0, warps: 0, ended: None };
+        let mut run = Run {
+            machine,
+            rows: Vec::new(),
+            pauses: 0,
+            warps: 0,
+            ended: None,
+            plan: DebugPlan::default(),
+        };
         run.machine.want(wanted);
         run
+    }
+
+    /// Stops in some places from now on.
+    fn disturb(&mut self, from: &mut Choices<'_>) {
+        let places = |from: &mut Choices<'_>| -> Vec<u64> {
+            (0..from.below(6)).map(|_| insns::place(from)).collect()
+        };
+        self.machine.hook(places(from));
+        self.plan.breakpoints = places(from);
+        for start in places(from) {
+            self.plan.watches.push(Watch {
+                space: from.pick(&[WatchSpace::Virtual, WatchSpace::Physical]),
+                start,
+                len: 1 << from.below(10),
+                read: from.chance(128),
+                write: from.chance(200),
+                changes_only: from.chance(128),
+            });
+        }
+        self.machine.debug(&self.plan);
     }
 
     /// Runs to a tick, or to the end of the run.
@@ -57,12 +86,20 @@ impl Run {
             let stop = self.machine.run(Tick(tick));
             let rows = &mut self.rows;
             self.machine.drain(|tick, what| rows.push((tick, what)));
-            assert!(rows.len() - before.1 < ROWS_PER_CALL, "too many observations");
+            assert!(
+                rows.len() - before.1 < ROWS_PER_CALL,
+                "too many observations"
+            );
             if self.machine.tick() > before.0 {
                 self.pauses = 0;
             }
+            let stopped = self.machine.take_debug_stop();
             match stop {
-                Stop::Limit | Stop::Quantum => {}
+                Stop::Limit | Stop::Quantum | Stop::Hook(_) => {}
+                Stop::Pause if stopped.is_some() => {
+                    self.plan.after = Some(self.machine.arrival());
+                    self.machine.debug(&self.plan);
+                }
                 Stop::Pause if self.pauses < PAUSES_MAX && rows.len() < ROWS_MAX => {
                     self.pauses += 1;
                 }
@@ -87,7 +124,11 @@ impl Run {
             Some(Stop::Unsupported(what)) => what.to_string(),
             Some(other) => format!("{other:?}"),
         };
-        let end = End { stop, tick: self.machine.tick().0, digest: self.machine.digest() };
+        let end = End {
+            stop,
+            tick: self.machine.tick().0,
+            digest: self.machine.digest(),
+        };
         (end, self.rows)
     }
 }
@@ -98,15 +139,35 @@ fn copy(machine: &Machine, config: &MachineConfig) -> Machine {
     let ram = &machine.core().ram;
     for page in 0..ram.page_count() {
         if ram.is_allocated(page) {
-            other.core_mut().ram.restore_page(page, ram.page_bytes(page), true);
+            other
+                .core_mut()
+                .ram
+                .restore_page(page, ram.page_bytes(page), true);
         }
     }
     other.restore(&machine.state());
     other
 }
 
-/// Makes a guest from these bytes and runs it in one go; in pieces, watched less and digested
-/// often; and with a change to another machine in the middle. What it came to, if it was waited
+/// Compares what was observed in one go with what was observed in another way.
+fn same<'a>(
+    one_go: impl Iterator<Item = &'a (Tick, Observation)>,
+    other: &'a [(Tick, Observation)],
+    way: &str,
+) {
+    let mut other = other.iter();
+    for (i, row) in one_go.enumerate() {
+        assert_eq!(
+            Some(row),
+            other.next(),
+            "observation {i}, in one go and {way}"
+        );
+    }
+    assert_eq!(None, other.next(), "in one go and {way}");
+}
+
+/// Makes a guest from these bytes and runs it in one go; in pieces, observed less, stopped for a
+/// debugger and digested often; and with a change to another machine in the middle. What it came to, if it was waited
 /// for.
 pub fn check(bytes: &[u8]) -> Option<End> {
     let from = &mut Choices::new(bytes);
@@ -120,14 +181,21 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     if run.given_up() {
         return None;
     }
+    let dec = run.machine.blocks_decoded();
     let (whole, seen) = run.end();
+    eprintln!("DEC {dec} {} {}", whole.tick-start, seen.iter().filter(|r| matches!(r.1, Observation::Exception{..}|Observation::GuestPf{..})).count());
 
     let wanted = if from.chance(64) {
         Wanted::NONE
     } else {
-        Wanted::NONE.with(from.pick(Kind::ALL)).with(from.pick(Kind::ALL))
+        Wanted::NONE
+            .with(from.pick(Kind::ALL))
+            .with(from.pick(Kind::ALL))
     };
     let mut run = Run::new(world.machine(&config), wanted);
+    if from.chance(96) {
+        run.disturb(from);
+    }
     let mut cut = start;
     while run.ended.is_none() && cut < limit {
         cut += match from.word() % 4 {
@@ -145,8 +213,8 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     }
     let (pieces, less) = run.end();
     assert_eq!(whole, pieces, "in one go and in pieces");
-    let kept: Vec<_> = seen.iter().filter(|(_, what)| wanted.has(what.kind())).collect();
-    assert_eq!(kept, less.iter().collect::<Vec<_>>(), "observations in one go and in pieces");
+    let kept = seen.iter().filter(|(_, what)| wanted.has(what.kind()));
+    same(kept, &less, "in pieces");
 
     let mut run = Run::new(world.machine(&config), Wanted::ALL);
     run.until(start + 1 + from.word() % whole.tick.saturating_sub(start).clamp(1, TICKS));
@@ -160,6 +228,6 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     }
     let (restored, again) = run.end();
     assert_eq!(whole, restored, "in one go and with a restore");
-    assert!(seen == again, "observations in one go and with a restore");
+    same(seen.iter(), &again, "with a restore");
     Some(whole)
 }

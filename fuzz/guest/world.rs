@@ -40,7 +40,8 @@ const TSS: u64 = 0xa000;
 const TSS_LIMIT: u32 = 0x68 + 0x100;
 /// What the handlers load registers from.
 const REGISTERS: u64 = 0xb000;
-const HANDLERS: u64 = 0xc000;
+/// A handler each 256 bytes.
+pub const HANDLERS: u64 = 0xc000;
 const HANDLER_BYTES: u64 = 0x100;
 const STACKS: u64 = 0x4_0000;
 
@@ -70,8 +71,24 @@ pub const STRANGE_ADDRESSES: &[u64] = &[
 
 /// Model-specific registers worth writing, and one that does not exist.
 pub const MSRS: &[u32] = &[
-    0x10, 0x1b, 0x3b, 0x174, 0x175, 0x176, 0x1a0, 0x277, 0x6e0, 0x6e0, 0xc000_0080, 0xc000_0081,
-    0xc000_0082, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102, 0x1234,
+    0x10,
+    0x1b,
+    0x3b,
+    0x174,
+    0x175,
+    0x176,
+    0x1a0,
+    0x277,
+    0x6e0,
+    0x6e0,
+    0xc000_0080,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0084,
+    0xc000_0100,
+    0xc000_0101,
+    0xc000_0102,
+    0x1234,
 ];
 
 /// Ports of every device, and some of none.
@@ -84,7 +101,13 @@ pub const PORTS: &[u16] = &[
 pub fn entry(from: &mut Choices<'_>) -> u64 {
     let target = match from.below(8) {
         0 => from.pick(&[PML4, PDPT, PD, PT, HIGH_PD, HIGH_PT]),
-        1 => from.pick(&[0xfee0_0000, 0xfec0_0000, 0xd000_0000, 0xc000_0000, 0xfffff000]),
+        1 => from.pick(&[
+            0xfee0_0000,
+            0xfec0_0000,
+            0xd000_0000,
+            0xc000_0000,
+            0xfffff000,
+        ]),
         2 => RAM_BYTES - 0x1000 + 0x1000 * from.below(3) as u64,
         3 => 1 << from.pick(&[32, 39, 40, 51]),
         _ => 0x1000 * from.below(256) as u64,
@@ -171,7 +194,11 @@ impl World {
         for page in 0..256 {
             self.put64(PT + 8 * page, 0x1000 * page | P | W | U);
         }
-        for (page, target) in [(0x1f0, 0xfee0_0000), (0x1f1, 0xfec0_0000), (0x1f2, 0xd000_0000)] {
+        for (page, target) in [
+            (0x1f0, 0xfee0_0000),
+            (0x1f1, 0xfec0_0000),
+            (0x1f2, 0xd000_0000),
+        ] {
             self.put64(PT + 8 * page, target | P | W | U);
         }
         self.put64(PT + 8 * 0x1f3, RAM_BYTES | P | W | U);
@@ -198,7 +225,10 @@ impl World {
             self.put64(GDT + 8 * i as u64, *raw);
         }
         let base = KERNEL + TSS;
-        let low = u64::from(TSS_LIMIT) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        let low = u64::from(TSS_LIMIT)
+            | (base & 0xff_ffff) << 16
+            | 0x89 << 40
+            | (base >> 24 & 0xff) << 56;
         self.put64(GDT + 0x40, low);
         self.put64(GDT + 0x48, base >> 32);
         for i in 0..3 {
@@ -247,7 +277,11 @@ impl World {
             };
             for register in [0u8, 1, 2, 3, 5, 6, 7, 9, 14] {
                 // MOV r64, [RIP+…]
-                code.extend_from_slice(&[0x48 | register >> 3 << 2, 0x8b, 0x05 | (register & 7) << 3]);
+                code.extend_from_slice(&[
+                    0x48 | register >> 3 << 2,
+                    0x8b,
+                    0x05 | (register & 7) << 3,
+                ]);
                 let relative = at(&code, REGISTERS + 8 * u64::from(register));
                 code.extend_from_slice(&relative.to_le_bytes());
             }
@@ -285,9 +319,17 @@ impl World {
         let user = from.chance(110);
         let cpu = &mut self.state.cpu;
         for register in 0..16 {
-            cpu.regs[register] = if from.chance(200) { insns::pointer(from) } else { from.number() };
+            cpu.regs[register] = if from.chance(200) {
+                insns::pointer(from)
+            } else {
+                from.number()
+            };
         }
-        cpu.regs[4] = if user { DATA + 0x1_8000 } else { KERNEL + STACKS + 0x2000 };
+        cpu.regs[4] = if user {
+            DATA + 0x1_8000
+        } else {
+            KERNEL + STACKS + 0x2000
+        };
         for half in cpu.xmm.iter_mut().flatten() {
             *half = from.word();
         }
@@ -309,9 +351,20 @@ impl World {
         }
         cpu.segs[seg::FS].base = DATA;
         cpu.segs[seg::GS].base = DATA + 0x1000;
-        cpu.gdtr = TableRegister { base: KERNEL + GDT, limit: 0x4f };
-        cpu.idtr = TableRegister { base: KERNEL + IDT, limit: 0xfff };
-        cpu.tr = Segment { selector: 0x40, attr: 0x8b, limit: TSS_LIMIT, base: KERNEL + TSS };
+        cpu.gdtr = TableRegister {
+            base: KERNEL + GDT,
+            limit: 0x4f,
+        };
+        cpu.idtr = TableRegister {
+            base: KERNEL + IDT,
+            limit: 0xfff,
+        };
+        cpu.tr = Segment {
+            selector: 0x40,
+            attr: 0x8b,
+            limit: TSS_LIMIT,
+            base: KERNEL + TSS,
+        };
         cpu.msr.star = 0x0023_0010_0000_0000;
         cpu.msr.lstar = KERNEL + CODE;
         cpu.msr.sfmask = from.pick(&[0, 0x700, 0x4_7700]);
@@ -339,11 +392,19 @@ impl World {
         let now: VirtualTime = self.state.clock.time_at(self.state.tick);
         let board = &mut self.state.board;
         let mut write = |register: u64, value: u32| {
-            board.mmio_write(Gpa(layout::LAPIC_BASE.0 + register), 4, u64::from(value), now);
+            board.mmio_write(
+                Gpa(layout::LAPIC_BASE.0 + register),
+                4,
+                u64::from(value),
+                now,
+            );
         };
         if from.chance(200) {
             write(0xf0, 0x1ff);
-            write(0x320, from.pick(&[0x20, 0x2_0030, 0x2_00ff, 0x4_0041, 0x1_0020]));
+            write(
+                0x320,
+                from.pick(&[0x20, 0x2_0030, 0x2_00ff, 0x4_0041, 0x1_0020]),
+            );
             write(0x3e0, from.pick(&[0xb, 0, 3]));
             write(0x380, from.pick(&[100, 1, 17, 5000, u32::MAX]));
             write(0x80, from.pick(&[0, 0, 0, 0x30, 0xff]));
@@ -377,7 +438,11 @@ impl World {
                 }
                 6 => {
                     let at = TSS + 4 + 8 * from.below(11) as u64;
-                    let value = if from.chance(128) { insns::pointer(from) } else { from.number() };
+                    let value = if from.chance(128) {
+                        insns::pointer(from)
+                    } else {
+                        from.number()
+                    };
                     self.put64(at, value);
                 }
                 7 => self.disturb_tables(from),
@@ -411,9 +476,25 @@ impl World {
         let limit = from.pick(&[0u16, 7, 0x67, 0xff, 0xfff, 0xffff]);
         let cpu = &mut self.state.cpu;
         match from.below(3) {
-            0 => cpu.gdtr = TableRegister { base: canonical, limit },
-            1 => cpu.idtr = TableRegister { base: canonical, limit },
-            _ => cpu.tr = Segment { base: canonical, limit: limit.into(), ..cpu.tr },
+            0 => {
+                cpu.gdtr = TableRegister {
+                    base: canonical,
+                    limit,
+                }
+            }
+            1 => {
+                cpu.idtr = TableRegister {
+                    base: canonical,
+                    limit,
+                }
+            }
+            _ => {
+                cpu.tr = Segment {
+                    base: canonical,
+                    limit: limit.into(),
+                    ..cpu.tr
+                }
+            }
         }
     }
 }

@@ -4,13 +4,17 @@
 //! the manifest, the boot files, the inputs. Everything else, events and digests, is *derived*: a
 //! replay produces it again, and comparing the two is what `verify` does.
 
+pub mod checkpoint;
 pub mod convert;
 pub mod divergence;
 pub mod error;
+pub mod hooks;
 pub mod record;
 pub mod runner;
 pub mod session;
 pub mod setup;
+pub mod timeline;
+pub mod watch;
 
 pub use divergence::{Divergence, Verdict, verify};
 pub use error::ReplayError;
@@ -18,3 +22,5 @@ pub use record::{Host, HostIdle, HostTurn, Outcome, Recorder};
 pub use runner::{EventSink, Moment, NoSink, Runner};
 pub use session::Session;
 pub use setup::{RecordConfig, SetupError};
+pub use timeline::{Mark, Timeline, TimelineError};
+pub use watch::Halt;

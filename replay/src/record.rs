@@ -97,8 +97,10 @@ impl Recorder {
         host: &HostInfo,
         tick_limit: u64,
     ) -> Result<Self, ReplayError> {
-        let manifest = config.manifest();
-        let mut machine = setup::build(&manifest, &config.kernel, config.initrd.as_deref())?;
+        let mut manifest = config.manifest();
+        let (mut machine, hooks) =
+            setup::build(&manifest, &config.kernel, config.initrd.as_deref())?;
+        manifest.ended.extend_from_slice(hooks.ended());
         machine.tap_console();
         let mut writer = Writer::create(path, options)?;
         writer.manifest(&manifest)?;
@@ -109,7 +111,7 @@ impl Recorder {
         }
         writer.flush_inputs()?;
         let mask = EventMask::from_levels(&config.levels);
-        let runner = Runner::new(machine, mask, manifest.digest_interval);
+        let runner = Runner::new(machine, mask, manifest.digest_interval).with_hooks(hooks);
         Ok(Recorder { runner, writer, tick_limit })
     }
 

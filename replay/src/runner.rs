@@ -8,6 +8,7 @@ use colinux_tracer::{Event, EventKind, EventMask, StateDigest};
 
 use crate::convert;
 use crate::error::ReplayError;
+use crate::hooks::KernelHooks;
 
 /// Where events go.
 pub trait EventSink {
@@ -56,6 +57,7 @@ pub struct Runner {
     mask: EventMask,
     digest_interval: u64,
     next_digest: u64,
+    hooks: Option<KernelHooks>,
 }
 
 impl Runner {
@@ -63,7 +65,19 @@ impl Runner {
     pub fn new(mut machine: Machine, mask: EventMask, digest_interval: u64) -> Self {
         machine.want(convert::wanted(&mask));
         let next_digest = if digest_interval == 0 { u64::MAX } else { digest_interval };
-        Runner { machine, mask, digest_interval, next_digest }
+        Runner { machine, mask, digest_interval, next_digest, hooks: None }
+    }
+
+    /// Makes events of the guest's kernel as well, as far as they are wanted.
+    pub fn with_hooks(mut self, mut hooks: KernelHooks) -> Self {
+        self.machine.hook(hooks.addresses(&self.mask));
+        self.hooks = Some(hooks);
+        self
+    }
+
+    /// The hooks on the guest's kernel.
+    pub fn hooks(&self) -> Option<&KernelHooks> {
+        self.hooks.as_ref()
     }
 
     /// The machine.
@@ -100,7 +114,14 @@ impl Runner {
                     Moment::Limit
                 }
                 Stop::Limit => Moment::Limit,
-                Stop::Quantum => Moment::Quantum,
+                Stop::Hook(address) => {
+                    self.hooked(address, sink)?;
+                    continue;
+                }
+                Stop::Quantum => {
+                    self.find_slide();
+                    Moment::Quantum
+                }
                 Stop::Idle(time) => Moment::Idle(time),
                 Stop::Pause => Moment::Pause,
                 Stop::Terminated(how) => Moment::Ended(how),
@@ -118,6 +139,26 @@ impl Runner {
             }
         });
         result
+    }
+
+    fn hooked(&mut self, address: u64, sink: &mut dyn EventSink) -> Result<(), ReplayError> {
+        let Some(hooks) = &mut self.hooks else { return Ok(()) };
+        if let Some(event) = hooks.hit(address, &mut self.machine)
+            && self.mask.contains(event.kind())
+        {
+            sink.event(self.machine.tick().0, event)?;
+        }
+        Ok(())
+    }
+
+    /// Quanta are the same on replay, so that hooks begin to count at the same tick.
+    fn find_slide(&mut self) {
+        if let Some(hooks) = &mut self.hooks
+            && hooks.look_for_slide(&self.machine)
+        {
+            let addresses = hooks.addresses(&self.mask);
+            self.machine.hook(addresses);
+        }
     }
 
     fn digest_point(&mut self, sink: &mut dyn EventSink) -> Result<(), ReplayError> {

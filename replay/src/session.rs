@@ -1,11 +1,9 @@
 //! One machine replayed forwards from a recording.
 
-use std::collections::VecDeque;
-
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::VirtualTime;
 use colinux_tracer::{
-    EndReason, EventMask, INITRD_FILE, Input, KERNEL_FILE, Levels, Manifest, Reader, RecordEnd,
+    EndReason, EventKind, EventMask, INITRD_FILE, Input, KERNEL_FILE, Levels, Manifest, Reader, RecordEnd,
 };
 
 use crate::error::ReplayError;
@@ -30,7 +28,9 @@ pub enum Progress {
 pub struct Session {
     runner: Runner,
     manifest: Manifest,
-    inputs: VecDeque<(u64, Input)>,
+    inputs: Vec<(u64, Input)>,
+    /// How many of them the machine has been given.
+    given: usize,
     end: Option<RecordEnd>,
     last_tick: u64,
 }
@@ -55,16 +55,18 @@ impl Session {
             Some(_) => Some(reader.boot_file(INITRD_FILE)?),
             None => None,
         };
-        let mut machine = setup::build(&manifest, &kernel, initrd.as_deref())?;
+        let (mut machine, hooks) = setup::build(&manifest, &kernel, initrd.as_deref())?;
         machine.tap_console();
-        let runner = Runner::new(machine, mask, manifest.digest_interval);
+        let digests = mask.contains(EventKind::DigestPoint);
+        let runner = Runner::new(machine, mask, if digests { manifest.digest_interval } else { 0 })
+            .with_hooks(hooks);
         let end = reader.end()?;
-        let mut inputs: VecDeque<_> = reader.inputs()?.into();
+        let mut inputs = reader.inputs()?;
         inputs.retain(|(_, input)| !matches!(input, Input::RecordEnd { .. }));
-        let last_input = inputs.back().map_or(0, |(tick, _)| *tick);
+        let last_input = inputs.last().map_or(0, |(tick, _)| *tick);
         let last_event = reader.ticks().map_or(0, |(_, last)| last);
         let last_tick = end.as_ref().map_or(last_event.max(last_input), |end| end.tick);
-        Ok(Session { runner, manifest, inputs, end, last_tick })
+        Ok(Session { runner, manifest, inputs, given: 0, end, last_tick })
     }
 
     /// The manifest.
@@ -92,6 +94,21 @@ impl Session {
         self.last_tick
     }
 
+    /// How many inputs the machine has been given.
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// The machine has been restored to a state in which it had been given so many inputs.
+    pub fn restored(&mut self, given: usize) {
+        self.given = given;
+    }
+
+    /// The next input, with its tick.
+    fn next_input(&self) -> Option<&(u64, Input)> {
+        self.inputs.get(self.given)
+    }
+
     /// Runs on toward a tick, giving the machine its inputs where they were given.
     pub fn advance(
         &mut self,
@@ -101,7 +118,7 @@ impl Session {
         let target = until.min(self.last_tick);
         let moment = self.runner.run(target, sink)?;
         let tick = self.runner.tick();
-        if let Some((at, input)) = self.inputs.front()
+        if let Some((at, input)) = self.next_input()
             && *at < tick
         {
             return Ok(Progress::Lost(format!(
@@ -131,7 +148,7 @@ impl Session {
 
     /// Inputs other than idle warps, at this tick.
     fn feed(&mut self, tick: u64) -> Result<(), ReplayError> {
-        while let Some((at, input)) = self.inputs.front() {
+        while let Some((at, input)) = self.inputs.get(self.given) {
             if *at != tick || matches!(input, Input::IdleWarp { .. }) {
                 break;
             }
@@ -144,7 +161,7 @@ impl Session {
                     return Err(ReplayError::UnknownInput { kind, tick });
                 }
             }
-            self.inputs.pop_front();
+            self.given += 1;
         }
         Ok(())
     }
@@ -156,7 +173,7 @@ impl Session {
     ) -> Result<Progress, ReplayError> {
         // The guest may be idle more than once at one tick, when a deadline wakes nobody. A recorded
         // wake-up belongs to the halt whose deadline is after it.
-        let woken = match self.inputs.front() {
+        let woken = match self.next_input() {
             Some((at, Input::IdleWarp { ns }))
                 if *at == tick && deadline.is_none_or(|d| *ns < d.0) =>
             {
@@ -166,10 +183,10 @@ impl Session {
         };
         match (woken, deadline) {
             (Some(ns), _) => {
-                self.inputs.pop_front();
+                self.given += 1;
                 self.runner.machine_mut().warp_to(VirtualTime(ns));
                 self.feed(tick)?;
-                if self.inputs.is_empty() && tick >= self.last_tick {
+                if self.next_input().is_none() && tick >= self.last_tick {
                     return Ok(Progress::End(None));
                 }
                 Ok(Progress::More)

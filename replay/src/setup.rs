@@ -4,6 +4,7 @@ use colinux_driver::boot::{self, BootError, BootSpec};
 use colinux_driver::cpu::cpuid;
 use colinux_driver::layout;
 use colinux_driver::machine::{Machine, MachineConfig};
+use crate::hooks::KernelHooks;
 use colinux_tracer::{
     Command, CpuModel, CpuidRow, Device, Digest, EndedFacility, InitrdImage, KernelImage,
     KernelKind, Levels, Manifest,
@@ -76,7 +77,6 @@ pub enum SetupError {
 
 /// Facilities that are off because nothing feeds them yet, and why.
 const ENDED: &[(&str, &str)] = &[
-    ("task", "hooks on kernel symbols are not built yet; CR3 writes are recorded at level 2"),
     ("blockdev", "there is no block device yet"),
     ("network", "there is no network device yet"),
 ];
@@ -162,7 +162,7 @@ pub fn build(
     manifest: &Manifest,
     kernel: &[u8],
     initrd: Option<&[u8]>,
-) -> Result<Machine, SetupError> {
+) -> Result<(Machine, KernelHooks), SetupError> {
     if manifest.cpu != cpu_model() {
         return Err(SetupError::CpuModel {
             recorded: manifest.cpu.name.clone(),
@@ -185,7 +185,7 @@ pub fn build(
         return Err(SetupError::BootFile { what: "initrd" });
     }
     let tables = colinux_driver::dev::acpi::tables(1, layout::RSDP);
-    let image = boot::load(&BootSpec {
+    let spec = BootSpec {
         kernel,
         initrd,
         cmdline: &manifest.cmdline,
@@ -193,7 +193,16 @@ pub fn build(
         as_bzimage: manifest.as_bzimage,
         acpi: (layout::RSDP, &tables),
         rsdp: layout::RSDP,
-    })?;
+    };
+    // The kernel is unpacked once, for its names as well.
+    let (image, hooks) = match boot::vmlinux(kernel) {
+        Ok(vmlinux) if !manifest.as_bzimage => {
+            (boot::load_extracted(&spec, &vmlinux)?, KernelHooks::of(&vmlinux, false))
+        }
+        Ok(vmlinux) => (boot::load(&spec)?, KernelHooks::of(&vmlinux, true)),
+        Err(error) if !manifest.as_bzimage => return Err(error.into()),
+        Err(error) => (boot::load(&spec)?, KernelHooks::none(&error.to_string())),
+    };
     let quantum = manifest.extra.get(EXTRA_QUANTUM).and_then(|q| q.parse().ok());
     let config = MachineConfig {
         memory_bytes: image.memory.bytes(),
@@ -201,5 +210,5 @@ pub fn build(
         ns_per_tick: manifest.ns_per_tick,
         quantum_ticks: quantum.unwrap_or(QUANTUM_TICKS),
     };
-    Ok(Machine::new(&config, &image))
+    Ok((Machine::new(&config, &image), hooks))
 }

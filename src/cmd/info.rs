@@ -1,6 +1,7 @@
 //! `info`: what a recording is.
 
 use colinux_tracer::{Compared, Reader};
+use colinux_tui::Density;
 use serde_json::json;
 
 use crate::args::Info;
@@ -57,6 +58,9 @@ pub(crate) fn run(args: &Info, report: &Report) -> Result<u8, Failure> {
         row("speed", format!("{speed} million instructions a second while recording"));
     }
     row("events", grouped(stats.events));
+    if stats.events > 0 {
+        row("", Density::of(&reader, 64).line(false));
+    }
     row("inputs", grouped(stats.inputs));
     if let Some(end) = &end {
         row("digest", end.digest.to_string());

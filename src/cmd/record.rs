@@ -21,10 +21,11 @@ use crate::report::Report;
 use crate::store;
 use crate::words::{Bytes, grouped, sized};
 
-/// What every guest is told: where its console is, and to end the run when it panics.
-const CMDLINE: &str = "console=ttyS0 panic=-1";
+/// What every guest is told: where its console is, to end the run when it panics, and to restart by
+/// ACPI, since on reduced hardware Linux would try EFI first.
+const CMDLINE: &str = "console=ttyS0 panic=-1 reboot=a";
 /// Said as well when only the command's own output is wanted.
-const CMDLINE_COMMAND: &str = "quiet";
+const CMDLINE_COMMAND: &str = "quiet loglevel=3";
 
 pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
     let mut args = Args::from(args)?;

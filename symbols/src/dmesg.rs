@@ -108,6 +108,7 @@ impl<M: GuestMemory + ?Sized> fmt::Debug for LogRing<'_, M> {
 
 /// `DESC_ID_MASK`: all but the two state bits.
 const ID_MASK: u64 = !(3 << 62);
+const RESERVED: u64 = 0;
 const COMMITTED: u64 = 1;
 const FINALIZED: u64 = 2;
 /// `NO_LPOS`: the block of a record without text.
@@ -167,16 +168,24 @@ impl<'m, M: GuestMemory + ?Sized> LogRing<'m, M> {
 
     /// The record of descriptor `id` (what `prb_reserved_entry.id` names), when it still exists.
     pub fn record(&self, id: u64) -> Option<LogRecord> {
+        self.record_in_state(id, &[COMMITTED, FINALIZED])
+    }
+
+    /// The same for a record whose writer is about to commit it: its text is complete.
+    pub fn record_about_to_commit(&self, id: u64) -> Option<LogRecord> {
+        self.record_in_state(id, &[RESERVED, COMMITTED, FINALIZED])
+    }
+
+    fn record_in_state(&self, id: u64, states: &[u64]) -> Option<LogRecord> {
         let l = &self.layout;
         let index = id & ((1 << self.count_bits) - 1);
         let at = self.descs.wrapping_add(index * l.desc_size);
         let word = |offset: u64| self.memory.u64_at(at.wrapping_add(offset));
         let state = word(l.desc_state)?;
-        let open = match state >> 62 {
-            COMMITTED => true,
-            FINALIZED => false,
-            _ => return None,
-        };
+        if !states.contains(&(state >> 62)) {
+            return None;
+        }
+        let open = state >> 62 != FINALIZED;
         if state & ID_MASK != id & ID_MASK {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use object::elf;
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionIndex, SymbolKind};
 
 use crate::addr::LinkAddr;
@@ -88,6 +88,8 @@ pub struct Section<'d> {
     pub addr: LinkAddr,
     /// Size in memory.
     pub size: u64,
+    /// `SHF_*`.
+    pub flags: u64,
     /// Its bytes in the file; empty for `.bss` and its like.
     pub data: &'d [u8],
 }
@@ -147,6 +149,7 @@ impl<'d> Image<'d> {
             index: s.index().0,
             addr: LinkAddr(s.address()),
             size: s.size(),
+            flags: s.elf_section_header().sh_flags(LittleEndian).0.into(),
             data: s.data().unwrap_or_default(),
         })
     }

@@ -30,7 +30,6 @@ fn kallsyms_equals_system_map() {
     let ours: HashSet<(u64, &str)> = names.iter().map(|e| (e.addr.0, e.name)).collect();
     let missing: Vec<_> = listed.difference(&ours).take(20).collect();
     let extra: Vec<_> = ours.difference(&listed).take(20).collect();
-    println!("{} symbols, {} in System.map", names.len(), listed.len());
     assert!(extra.is_empty(), "not in System.map: {extra:x?}");
     // System.map keeps a few names that kallsyms leaves out on purpose.
     assert!(

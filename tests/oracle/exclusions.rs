@@ -9,6 +9,7 @@ const EMULATED: &str = "the host's kernel answers instead of its CPU (UMIP)";
 const APPROXIMATE: &str = "the manual promises a bound on the error, not a value";
 const TRANSCENDENTAL: &str = "the manual promises a bound on the error, not a value; has tests of its own";
 const NOT_64: &str = "not in 64-bit mode";
+const VENDOR: &str = "Intel and AMD decode it differently; the machine is an Intel one";
 const BASES: &str = "would change the bases of FS and GS the tests rely on";
 
 /// Mnemonics of which no form is executed.
@@ -60,6 +61,12 @@ pub(crate) const CODES: &[(Code, &str)] = &[
     (Code::Call_m1616, LEAVES),
     (Code::Call_m1632, LEAVES),
     (Code::Call_m1664, LEAVES),
+    (Code::Lss_r64_m1664, VENDOR),
+    (Code::Reservednop_rm16_r16_0F0D, VENDOR),
+    (Code::Reservednop_rm32_r32_0F0D, VENDOR),
+    (Code::Reservednop_rm64_r64_0F0D, VENDOR),
+    (Code::Movsxd_r16_rm16, VENDOR),
+    (Code::Ud0, VENDOR),
     (Code::Popw_FS, BASES),
     (Code::Popq_FS, BASES),
     (Code::Popw_GS, BASES),

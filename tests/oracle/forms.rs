@@ -2,7 +2,7 @@
 //! table, in 64-bit mode, with each kind of operand.
 
 use colinux_driver::x86::table::{FAMILIES, is_offered};
-use iced_x86::{Code, Instruction, Mnemonic, OpCodeOperandKind as K};
+use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpCodeOperandKind as K};
 
 use super::exclusions;
 use super::random::Kind;
@@ -51,8 +51,6 @@ pub(crate) fn all() -> Vec<Form> {
         let Some(family) = family(code.mnemonic()) else { continue };
         if !info.is_instruction()
             || !info.mode64()
-            // 16-bit branches: AMD's reading of a prefix that Intel's processors ignore.
-            || info.intel_force_op_size64() && info.operand_size() != 64
             || info.op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::br32_1 | K::br32_4))
             || exclusions::MNEMONICS.iter().any(|(m, _)| *m == code.mnemonic())
             || exclusions::CODES.iter().any(|(c, _)| *c == code)
@@ -61,7 +59,9 @@ pub(crate) fn all() -> Vec<Form> {
         }
         let mut instruction = Instruction::default();
         instruction.set_code(code);
-        if !is_offered(&instruction) {
+        // 16-bit branches are AMD's reading of a prefix that Intel's processors ignore.
+        let branches = instruction.flow_control() != FlowControl::Next;
+        if !is_offered(&instruction) || branches && matches!(info.operand_size(), 16 | 32) {
             continue;
         }
         let kind = kind(family, code);

@@ -22,7 +22,7 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn new() -> Self {
         let mut bench = Bench::new();
-        let code = Rights { write: true, execute: true };
+        let code = Rights { write: false, execute: true };
         let data = Rights { write: true, execute: false };
         for page in 0..CODE_BYTES as u64 / PAGE {
             assert!(bench.map(CODE + page * PAGE, code));

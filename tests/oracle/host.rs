@@ -24,6 +24,8 @@ const VECTOR_BREAKPOINT: u64 = 3;
 const VECTOR_PAGE_FAULT: u64 = 14;
 /// Bit of a page fault's error code: an instruction fetch.
 const FETCH: u64 = 1 << 4;
+/// Where the child can write its code pages.
+const CODE_ALIAS: u64 = CODE + 0x1000_0000;
 /// The child gives up after so many seconds.
 const CHILD_SECONDS: u32 = 120;
 const ALTERNATE_STACK_BYTES: usize = 256 << 10;
@@ -171,8 +173,17 @@ unsafe fn child(first: u64) -> ! {
                 libc::_exit(2);
             }
         };
-        map(CODE, CODE_BYTES, rw | libc::PROT_EXEC);
-        std::ptr::write_bytes(CODE as *mut u8, INT3, CODE_BYTES);
+        // Code is not writable where it runs, lest a stray store changes the next test.
+        let code = libc::memfd_create(c"code".as_ptr(), 0);
+        libc::ftruncate(code, CODE_BYTES as i64);
+        for (at, rights) in [(CODE, libc::PROT_READ | libc::PROT_EXEC), (CODE_ALIAS, rw)] {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+            let got = libc::mmap(at as *mut libc::c_void, CODE_BYTES, rights, flags, code, 0);
+            if got as u64 != at {
+                libc::_exit(2);
+            }
+        }
+        std::ptr::write_bytes(CODE_ALIAS as *mut u8, INT3, CODE_BYTES);
         map(DATA, DATA_BYTES + PAGE as usize, rw);
         let read_only = (DATA as usize + DATA_BYTES) as *mut libc::c_void;
         fill_read_only(std::slice::from_raw_parts_mut(read_only.cast(), PAGE as usize));
@@ -245,8 +256,8 @@ extern "C" fn handler(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_voi
         } else {
             let ended = (running - 1) as usize;
             save(frame, &mut *ENDS.load(Relaxed).add(ended));
-            let code = (*CASES.load(Relaxed).add(ended)).registers.rip as *mut u8;
-            std::ptr::write_bytes(code, INT3, 15);
+            let code = (*CASES.load(Relaxed).add(ended)).registers.rip - CODE;
+            std::ptr::write_bytes((CODE_ALIAS + code) as *mut u8, INT3, 15);
             running
         };
         if next >= COUNT.load(Relaxed) {
@@ -320,7 +331,7 @@ unsafe fn load(frame: &mut libc::mcontext_t, case: &Case) {
         }
         std::ptr::copy_nonoverlapping(
             case.code.as_ptr(),
-            case.registers.rip as *mut u8,
+            (case.registers.rip - CODE + CODE_ALIAS) as *mut u8,
             case.code_len as usize,
         );
         std::ptr::copy_nonoverlapping(case.memory.as_ptr(), DATA as *mut u8, DATA_BYTES);

@@ -142,7 +142,8 @@ fn address(bytes: u64, random: &mut Random) -> u64 {
         30 => READ_ONLY + random.below((PAGE - bytes) / 16) * 16,
         _ => match random.below(4) {
             0 => random.next() | 1 << 62,
-            1 => 0x8000_0000_0000 - random.below(bytes),
+            // What is written in pieces may fault in the first one.
+            1 if bytes.is_power_of_two() => 0x8000_0000_0000 - random.below(bytes.min(8)),
             2 => 0xffff_8880_0000_0000,
             _ => random.below(PAGE),
         },
@@ -156,6 +157,12 @@ fn code_address(random: &mut Random) -> u64 {
         1 => random.next() | 1 << 62,
         _ => CODE + 64 + random.below(CODE_BYTES as u64 - 128),
     }
+}
+
+/// A target for an indirect branch. Makers differ in whether a bad target or a bad stack is noticed
+/// first, so a call without a stack gets a good one.
+fn target(insn: &Instruction, writable: bool, random: &mut Random) -> u64 {
+    if insn.mnemonic() == M::Call && !writable { CODE + 64 } else { code_address(random) }
 }
 
 /// What an instruction wants in registers it does not name.
@@ -183,7 +190,9 @@ fn implicit(insn: &Instruction, r: &mut Registers, random: &mut Random) {
     }
     for i in 0..insn.op_count() {
         if matches!(insn.op_kind(i), OpKind::MemorySegRDI | OpKind::MemorySegEDI) {
-            r.gpr[RDI] = address(16, random).wrapping_sub(segment_base(insn));
+            // Which bytes the mask forbids may still be looked at is up to the processor.
+            let inside = DATA + random.below(DATA_BYTES as u64 - 16);
+            r.gpr[RDI] = inside.wrapping_sub(segment_base(insn));
             if insn.op_kind(i) == OpKind::MemorySegEDI {
                 r.gpr[RDI] = r.gpr[RDI] & 0xffff_ffff | random.next() << 32;
             }
@@ -338,12 +347,16 @@ fn agreements(
                 };
             }
         }
-        M::Jmp | M::Call if insn.op0_kind() == OpKind::Register => {
-            r.gpr[insn.op0_register().number()] = code_address(random);
+        M::Jmp | M::Call
+            if insn.op0_kind() == OpKind::Register && insn.op0_register() != Register::RSP =>
+        {
+            let writable = (DATA + 8..=DATA + DATA_BYTES as u64).contains(&r.gpr[RSP]);
+            r.gpr[insn.op0_register().number()] = target(insn, writable, random);
         }
         M::Jmp | M::Call if insn.op0_kind() == OpKind::Memory => {
             if let Some(at) = operand {
-                put(memory, at, &code_address(random).to_le_bytes());
+                let writable = (DATA + 8..=DATA + DATA_BYTES as u64).contains(&r.gpr[RSP]);
+                put(memory, at, &target(insn, writable, random).to_le_bytes());
             }
         }
         M::Ret => put(memory, r.gpr[RSP], &code_address(random).to_le_bytes()),
@@ -351,7 +364,7 @@ fn agreements(
             let image = random.next() & !FORBIDDEN_FLAGS | random.next() << 32;
             put(memory, r.gpr[RSP], &image.to_le_bytes());
         }
-        M::Pop | M::Mov | M::Lar | M::Lsl | M::Verr | M::Verw => selectors(insn, r, memory, operand, random),
+        M::Pop | M::Mov | M::Lss | M::Lar | M::Lsl | M::Verr | M::Verw => selectors(insn, r, memory, operand, random),
         M::Enter => {
             // Nested frames are copied from below RBP.
             r.gpr[RBP] = DATA + 512 + random.below(DATA_BYTES as u64 - 1024) / 8 * 8;
@@ -377,6 +390,9 @@ fn selectors(
     random: &mut Random,
 ) {
     let loads = insn.op0_kind() == OpKind::Register && insn.op0_register().is_segment_register();
+    if let (M::Lss, Some(at)) = (insn.mnemonic(), operand) {
+        put(memory, at + memory_bytes(insn) - 2, &(random.below(7) << 3 | random.below(4)).to_le_bytes()[..2]);
+    }
     let asks = matches!(insn.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw);
     if !loads && !asks {
         return;

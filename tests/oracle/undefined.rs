@@ -3,7 +3,7 @@
 
 use iced_x86::{Instruction, Mnemonic as M, OpKind};
 
-use super::state::Case;
+use super::state::{Case, FX_STATUS, Registers};
 
 pub(crate) const CF: u64 = 1 << 0;
 pub(crate) const PF: u64 = 1 << 2;
@@ -15,8 +15,12 @@ const ALL: u64 = CF | PF | AF | ZF | SF | OF;
 
 /// x87 condition codes in the status word.
 const C0: u16 = 1 << 8;
+const C1: u16 = 1 << 9;
 const C2: u16 = 1 << 10;
 const C3: u16 = 1 << 14;
+
+/// ES: an unmasked exception is pending.
+const ERROR_SUMMARY: u16 = 1 << 7;
 
 /// Rows whose undefined flags do not depend on the operands.
 const ALWAYS: &[(M, u64, &str)] = &[
@@ -103,16 +107,57 @@ pub(crate) fn result(insn: &Instruction, case: &Case) -> bool {
     }
 }
 
+/// Instructions of which it is not promised whether a fault comes before the switch to MMX:
+/// CVTPI2PS and its like, which use XMM and MMX registers, and MASKMOVQ.
+pub(crate) fn is_mmx_conversion(insn: &Instruction) -> bool {
+    matches!(
+        insn.mnemonic(),
+        M::Maskmovq | M::Cvtpi2ps | M::Cvtpi2pd | M::Cvtps2pi | M::Cvtpd2pi | M::Cvttps2pi | M::Cvttpd2pi
+    )
+}
+
+/// Whether an x87 comparison raised an unmasked exception: makers differ in whether its answer is
+/// delivered then.
+fn undelivered(insn: &Instruction, after: &Registers) -> bool {
+    let compares = matches!(
+        insn.mnemonic(),
+        M::Ftst
+            | M::Fcom
+            | M::Fcomp
+            | M::Fcompp
+            | M::Fucom
+            | M::Fucomp
+            | M::Fucompp
+            | M::Ficom
+            | M::Ficomp
+            | M::Fcomi
+            | M::Fcomip
+            | M::Fucomi
+            | M::Fucomip
+    );
+    compares && after.word(FX_STATUS) & ERROR_SUMMARY != 0
+}
+
+/// The status flags a comparison into them may or may not have delivered.
+pub(crate) fn comparison_flags(insn: &Instruction, after: &Registers) -> u64 {
+    if undelivered(insn, after) { ALL } else { 0 }
+}
+
 /// The undefined x87 condition codes (SDM vol. 1, 8.1.3.4, and each instruction's FPU Flags
 /// Affected); a comparison defines all but C1, FXAM all.
-pub(crate) fn condition_codes(insn: &Instruction) -> u16 {
+pub(crate) fn condition_codes(insn: &Instruction, after: &Registers) -> u16 {
+    if undelivered(insn, after) {
+        return C0 | C1 | C2 | C3;
+    }
     let name = format!("{:?}", insn.mnemonic());
     if !name.starts_with('F') {
         return 0;
     }
     match insn.mnemonic() {
         M::Fxam | M::Ftst | M::Fcom | M::Fcomp | M::Fcompp | M::Fucom | M::Fucomp | M::Fucompp => 0,
-        M::Ficom | M::Ficomp | M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => 0,
+        M::Ficom | M::Ficomp => 0,
+        // Cleared on Intel processors, as the manual says; left on AMD's.
+        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => C1,
         M::Fprem | M::Fprem1 => 0,
         M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 | M::Frstor | M::Fldenv => 0,
         M::Fnsave | M::Fnstenv | M::Fnstcw | M::Fnstsw | M::Fnclex | M::Fninit | M::Fldcw => 0,

@@ -2,16 +2,21 @@
 
 use thiserror::Error;
 
+use crate::counts::Counts;
+pub use crate::kind::ChunkKind;
+
 /// First bytes of every chunk.
 pub const CHUNK_MAGIC: [u8; 4] = *b"CLTC";
 /// Length of a chunk header without its counts and its checksum.
 pub(crate) const HEADER_FIXED: usize = 48;
-/// Length of one count.
-const COUNT_LEN: usize = 5;
+/// The longest count: a code and a varint of 32 bits.
+const COUNT_MAX: usize = 6;
 /// Length of the header's checksum, its last bytes.
 const CHECK_LEN: usize = 4;
+/// The shortest header: no counts.
+pub(crate) const HEADER_MIN: usize = HEADER_FIXED + CHECK_LEN;
 /// The longest header: a count for every code.
-pub(crate) const HEADER_MAX: usize = HEADER_FIXED + 256 * COUNT_LEN + CHECK_LEN;
+pub(crate) const HEADER_MAX: usize = HEADER_FIXED + 256 * COUNT_MAX + CHECK_LEN;
 /// The longest body, unpacked or stored. A reader allocates no more, whatever a header claims.
 pub const BODY_LIMIT: u32 = 16 << 20;
 /// The longest body of an index: 1 GiB holds some ten million chunks.
@@ -25,119 +30,6 @@ pub const NO_VCPU: u16 = u16::MAX;
 pub const FLAG_NEEDED: u8 = 1 << 0;
 /// Flag: the chunk is no part of what two recordings of the same thing have in common.
 pub const FLAG_ASIDE: u8 = 1 << 1;
-
-/// What a chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ChunkKind {
-    /// The manifest.
-    Manifest,
-    /// The schema of events and inputs.
-    Schema,
-    /// What the recorder knew of its host. Not compared.
-    HostInfo,
-    /// Name and digest of a boot file.
-    BootFile,
-    /// A piece of a boot file or checkpoint.
-    Piece,
-    /// Inputs.
-    Inputs,
-    /// Events.
-    Events,
-    /// A checkpoint: tick, number, digest and where its content is. Not compared.
-    Checkpoint,
-    /// Notes and bookmarks of the user. Not compared.
-    Notes,
-    /// The index. Not compared.
-    Index,
-    /// A kind of a later build.
-    Unknown(u8),
-}
-
-impl ChunkKind {
-    /// Every kind of this build.
-    pub const ALL: &'static [Self] = &[
-        Self::Manifest,
-        Self::Schema,
-        Self::HostInfo,
-        Self::BootFile,
-        Self::Piece,
-        Self::Inputs,
-        Self::Events,
-        Self::Checkpoint,
-        Self::Notes,
-        Self::Index,
-    ];
-
-    /// The number in the file.
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Manifest => 1,
-            Self::Schema => 2,
-            Self::HostInfo => 3,
-            Self::BootFile => 4,
-            Self::Piece => 5,
-            Self::Inputs => 6,
-            Self::Events => 7,
-            Self::Checkpoint => 8,
-            Self::Notes => 9,
-            Self::Index => 10,
-            Self::Unknown(code) => code,
-        }
-    }
-
-    /// The kind with this number.
-    pub const fn from_code(code: u8) -> Self {
-        match code {
-            1 => Self::Manifest,
-            2 => Self::Schema,
-            3 => Self::HostInfo,
-            4 => Self::BootFile,
-            5 => Self::Piece,
-            6 => Self::Inputs,
-            7 => Self::Events,
-            8 => Self::Checkpoint,
-            9 => Self::Notes,
-            10 => Self::Index,
-            code => Self::Unknown(code),
-        }
-    }
-
-    /// The name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Schema => "schema",
-            Self::HostInfo => "host-info",
-            Self::BootFile => "boot-file",
-            Self::Piece => "piece",
-            Self::Inputs => "inputs",
-            Self::Events => "events",
-            Self::Checkpoint => "checkpoint",
-            Self::Notes => "notes",
-            Self::Index => "index",
-            Self::Unknown(_) => "unknown",
-        }
-    }
-
-    /// The flags that this build writes with it.
-    pub(crate) const fn flags(self) -> u8 {
-        match self {
-            Self::Manifest | Self::Schema | Self::BootFile | Self::Piece | Self::Inputs => {
-                FLAG_NEEDED
-            }
-            Self::Events | Self::Unknown(_) => 0,
-            Self::HostInfo | Self::Checkpoint | Self::Notes | Self::Index => FLAG_ASIDE,
-        }
-    }
-
-    pub(crate) const fn body_limit(self) -> u32 {
-        if matches!(self, Self::Index) {
-            INDEX_LIMIT
-        } else {
-            BODY_LIMIT
-        }
-    }
-}
 
 /// How the body of a chunk is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +77,9 @@ pub enum HeaderRule {
         /// Unpacked length in the header.
         bytes: u32,
     },
+    /// The counts are not pairs of an ascending code and a number.
+    #[error("its table of counts is malformed")]
+    CountTable,
     /// The counts do not add up.
     #[error("its counts add up to {counted}, but it is said to hold {rows} rows")]
     Counts {
@@ -262,10 +157,10 @@ impl ChunkHeader {
         self.flags & FLAG_ASIDE == 0
     }
 
-    /// Appends the header with these counts. `len` is set from them.
-    pub(crate) fn encode(&mut self, counts: &[(u8, u32)], out: &mut Vec<u8>) {
+    /// Appends the header with this table of counts. `len` is set from it.
+    pub(crate) fn encode(&mut self, counts: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.len = (HEADER_FIXED + counts.len() * COUNT_LEN + CHECK_LEN) as u16;
+        self.len = (HEADER_FIXED + counts.len() + CHECK_LEN) as u16;
         out.extend_from_slice(&CHUNK_MAGIC);
         let codec = match self.codec {
             Codec::Stored => 0,
@@ -285,22 +180,15 @@ impl ChunkHeader {
         }
         out.extend_from_slice(&self.first_tick.to_le_bytes());
         out.extend_from_slice(&self.last_tick.to_le_bytes());
-        for (code, count) in counts {
-            out.push(*code);
-            out.extend_from_slice(&count.to_le_bytes());
-        }
+        out.extend_from_slice(counts);
         let check = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&check.to_le_bytes());
     }
 
-    /// Reads a header from the first bytes of `bytes` and its counts into `counts`.
+    /// Reads a header, and its table of counts, from the first bytes of `bytes`.
     ///
     /// With `check` unset the checksum is left alone: the copy in an index is under the index's own.
-    pub(crate) fn decode(
-        bytes: &[u8],
-        check: bool,
-        counts: &mut Vec<(u8, u32)>,
-    ) -> Result<Self, HeaderRule> {
+    pub(crate) fn decode(bytes: &[u8], check: bool) -> Result<(Self, Counts<'_>), HeaderRule> {
         let magic = bytes.get(..4).ok_or(HeaderRule::Short)?;
         if magic != CHUNK_MAGIC {
             return Err(HeaderRule::Magic);
@@ -310,7 +198,7 @@ impl ChunkHeader {
             .ok_or(HeaderRule::Short)?;
         let len = u16::from_le_bytes([fixed[10], fixed[11]]);
         let table = usize::from(len).checked_sub(HEADER_FIXED + CHECK_LEN);
-        let table = table.filter(|table| table % COUNT_LEN == 0 && usize::from(len) <= HEADER_MAX);
+        let table = table.filter(|_| usize::from(len) <= HEADER_MAX);
         let table = table.ok_or(HeaderRule::Length(len))?;
         let (header, rest) = bytes
             .split_at_checked(HEADER_FIXED + table)
@@ -344,21 +232,15 @@ impl ChunkHeader {
             last_tick: long(40),
         };
         decoded.validate()?;
-        let before = counts.len();
-        let mut counted = 0;
-        for entry in header[HEADER_FIXED..].chunks_exact(COUNT_LEN) {
-            let count = u32::from_le_bytes([entry[1], entry[2], entry[3], entry[4]]);
-            counted += u64::from(count);
-            counts.push((entry[0], count));
-        }
+        let counts = Counts::new(&header[HEADER_FIXED..]);
+        let counted = counts.total().ok_or(HeaderRule::CountTable)?;
         if counted != u64::from(decoded.rows) {
-            counts.truncate(before);
             return Err(HeaderRule::Counts {
                 counted,
                 rows: decoded.rows,
             });
         }
-        Ok(decoded)
+        Ok((decoded, counts))
     }
 
     /// The limits that keep a reader's memory bounded.
@@ -414,15 +296,14 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<(ChunkHeader, Vec<(u8, u32)>), HeaderRule> {
-        let mut counts = Vec::new();
-        ChunkHeader::decode(bytes, true, &mut counts).map(|header| (header, counts))
+        ChunkHeader::decode(bytes, true).map(|(header, counts)| (header, counts.collect()))
     }
 
     #[test]
     fn a_header_reads_back_and_every_bit_and_byte_of_it_is_checked() {
         let mut header = sample();
         let mut bytes = Vec::new();
-        header.encode(&[(0x20, 10), (0x99, 2)], &mut bytes);
+        header.encode(b"\x20\x0a\x99\x02", &mut bytes);
         assert_eq!(bytes.len(), usize::from(header.len));
         assert_eq!(decode(&bytes), Ok((header, vec![(0x20, 10), (0x99, 2)])));
         for bit in 0..bytes.len() * 8 {
@@ -443,7 +324,7 @@ mod tests {
         let mut header = sample();
         edit(&mut header);
         let mut bytes = Vec::new();
-        header.encode(&[(0x20, 12)], &mut bytes);
+        header.encode(b"\x20\x0c", &mut bytes);
         decode(&bytes).unwrap_err()
     }
 
@@ -476,15 +357,5 @@ mod tests {
             refused(|h| h.last_tick = 0),
             HeaderRule::Ticks { .. }
         ));
-    }
-
-    #[test]
-    fn kinds_mean_themselves() {
-        for code in 0..=255 {
-            assert_eq!(ChunkKind::from_code(code).code(), code);
-        }
-        for kind in ChunkKind::ALL {
-            assert_eq!(ChunkKind::from_code(kind.code()), *kind);
-        }
     }
 }

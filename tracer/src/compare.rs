@@ -69,7 +69,7 @@ impl Shared {
     fn check_header(&self, entry: &ChunkEntry) -> Result<(), TraceError> {
         let mut bytes = vec![0; usize::from(entry.header.len)];
         let count = self.source.read_at(entry.offset, &mut bytes)?;
-        let header = ChunkHeader::decode(&bytes[..count], true, &mut Vec::new());
+        let header = ChunkHeader::decode(&bytes[..count], true).map(|(header, _)| header);
         let rule = match header {
             Ok(header) if header == entry.header => return Ok(()),
             Ok(_) => HeaderRule::Index,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::ChunkKind;
 use crate::digest::{Digest, StateDigest};
-use crate::error::{BodyRule, TraceError};
+use crate::error::TraceError;
 use crate::reader::Reader;
 
 /// Bytes of a content in one piece. Each piece is a chunk, so that a long file is never in one
@@ -177,14 +177,7 @@ impl Reader {
             if entry.header.kind != ChunkKind::Piece || content.len() as u64 >= len {
                 break;
             }
-            if entry.header.version != 1 {
-                let rule = BodyRule::Version {
-                    found: entry.header.version,
-                    known: 1,
-                };
-                return Err(self.shared.body_error(entry, rule));
-            }
-            content.extend_from_slice(&self.shared.body(entry)?);
+            content.extend_from_slice(&self.shared.versioned_body(entry, 1)?);
         }
         if content.len() as u64 != len {
             return Err(damaged(format!(

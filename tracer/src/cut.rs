@@ -119,7 +119,7 @@ impl Copy<'_> {
         let body = shared.source.read_vec(entry.body_offset(), stored)?;
         let body = body.filter(|body| crc32fast::hash(body) == entry.header.body_check);
         let body = body.ok_or_else(|| shared.body_error(entry, BodyRule::Checksum))?;
-        let counts = self.reader.index.counts(entry).to_vec();
+        let counts = self.reader.index.counts(entry).table().to_vec();
         self.sink.write_chunk(PackedChunk {
             header: entry.header,
             counts,

@@ -40,6 +40,8 @@ vocabulary! {
             prev_tid: u32,
             /// State in which it leaves, the low byte of `task_struct.__state`.
             prev_state: u8,
+            /// Name of the thread that leaves.
+            prev_comm: Comm,
             /// Thread group that comes.
             next_pid: u32,
             /// Thread that comes.

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::chunk::{ChunkHeader, ChunkKind, HeaderRule};
+use crate::chunk::{ChunkHeader, ChunkKind, HEADER_MIN, HeaderRule};
+use crate::counts::Counts;
 use crate::wire::Bytes;
 
 /// One chunk of a file.
@@ -47,7 +48,8 @@ impl Stream {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     entries: Vec<ChunkEntry>,
-    counts: Vec<(u8, u32)>,
+    /// The tables of counts, one after the other.
+    counts: Vec<u8>,
     streams: Vec<Stream>,
 }
 
@@ -61,10 +63,9 @@ impl Index {
     }
 
     /// Rows of each code in a chunk.
-    pub(crate) fn counts(&self, entry: &ChunkEntry) -> &[(u8, u32)] {
-        self.counts
-            .get(entry.counts.start as usize..entry.counts.end as usize)
-            .unwrap_or_default()
+    pub(crate) fn counts(&self, entry: &ChunkEntry) -> Counts<'_> {
+        let range = entry.counts.start as usize..entry.counts.end as usize;
+        Counts::new(self.counts.get(range).unwrap_or_default())
     }
 
     /// The chunks of one kind, in order.
@@ -81,18 +82,12 @@ impl Index {
         bytes: &[u8],
         check: bool,
     ) -> Result<&ChunkEntry, HeaderRule> {
-        let start = self.counts.len() as u32;
-        let header = ChunkHeader::decode(bytes, check, &mut self.counts)?;
-        let counts = start..self.counts.len() as u32;
-        Ok(self.admit(ChunkEntry {
-            offset,
-            header,
-            counts,
-        }))
+        let (header, counts) = ChunkHeader::decode(bytes, check)?;
+        Ok(self.push(offset, header, counts.table()))
     }
 
-    /// Adds a chunk that was just written.
-    pub(crate) fn push(&mut self, offset: u64, header: ChunkHeader, counts: &[(u8, u32)]) {
+    /// Adds a chunk with this table of counts.
+    pub(crate) fn push(&mut self, offset: u64, header: ChunkHeader, counts: &[u8]) -> &ChunkEntry {
         let start = self.counts.len() as u32;
         self.counts.extend_from_slice(counts);
         let counts = start..self.counts.len() as u32;
@@ -100,7 +95,7 @@ impl Index {
             offset,
             header,
             counts,
-        });
+        })
     }
 
     fn admit(&mut self, entry: ChunkEntry) -> &ChunkEntry {
@@ -153,7 +148,7 @@ impl Index {
         for entry in &self.entries {
             body.extend_from_slice(&entry.offset.to_le_bytes());
             let mut header = entry.header;
-            header.encode(self.counts(entry), &mut body);
+            header.encode(self.counts(entry).table(), &mut body);
         }
         body
     }
@@ -163,6 +158,9 @@ impl Index {
     /// `None` if it is not the index of chunks that follow one another up to there.
     pub(crate) fn decode(body: &[u8], first: u64, index_offset: u64) -> Option<Self> {
         let mut index = Self::default();
+        // No more than the body has room for, so the reservation is bounded by what was read.
+        index.entries.reserve(body.len() / (8 + HEADER_MIN));
+        index.counts.reserve(body.len() / 2);
         let mut from = Bytes::new(body);
         let mut end = first;
         while !from.rest().is_empty() {
@@ -192,11 +190,11 @@ mod tests {
             codec: Codec::Stored,
             flags: 0,
             vcpu,
-            len: 57,
+            len: 54,
             rows,
             seq,
-            raw_len: 43,
-            stored_len: 43,
+            raw_len: 46,
+            stored_len: 46,
             body_check: 0,
             first_tick: 0,
             last_tick: 5,
@@ -205,9 +203,9 @@ mod tests {
 
     fn sample() -> Index {
         let mut index = Index::default();
-        index.push(32, events(0, 1, 4), &[(0x20, 4)]);
-        index.push(132, events(1, 0, 5), &[(0x21, 5)]);
-        index.push(232, events(2, 1, 6), &[(0x20, 6)]);
+        index.push(32, events(0, 1, 4), b"\x20\x04");
+        index.push(132, events(1, 0, 5), b"\x21\x05");
+        index.push(232, events(2, 1, 6), b"\x20\x06");
         index
     }
 
@@ -216,7 +214,10 @@ mod tests {
         let index = sample();
         let read = Index::decode(&index.encode(), 32, 332).unwrap();
         assert_eq!(read.entries(), index.entries());
-        assert_eq!(read.counts(&read.entries()[2]), [(0x20, 6)]);
+        assert_eq!(
+            read.counts(&read.entries()[2]).collect::<Vec<_>>(),
+            [(0x20, 6)]
+        );
         assert_eq!(read.streams()[1].starts, [0, 4, 10]);
         assert_eq!(read.streams()[0].vcpu, 0);
     }

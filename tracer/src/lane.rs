@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::chunk::ChunkHeader;
+use crate::counts::Counts;
 use crate::error::TraceError;
 use crate::event::Event;
 use crate::facility::EventMask;
@@ -37,12 +38,11 @@ impl Filter {
             && (self.kinds == EventMask::ALL || self.kinds.contains_code(event.code()))
     }
 
-    fn wants_chunk(&self, header: &ChunkHeader, counts: &[(u8, u32)]) -> bool {
+    fn wants_chunk(&self, header: &ChunkHeader, mut counts: Counts<'_>) -> bool {
         header.last_tick >= self.first
             && header.first_tick <= self.last
-            && counts
-                .iter()
-                .any(|(code, _)| self.kinds.contains_code(*code))
+            && (self.kinds == EventMask::ALL
+                || counts.any(|(code, _)| self.kinds.contains_code(code)))
     }
 }
 

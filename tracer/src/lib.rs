@@ -8,11 +8,13 @@
 //! This crate knows nothing of the machine: everything in an event is a plain number.
 
 mod append;
+mod bytes;
 mod chunk;
 mod codes;
 mod comm;
 mod compare;
 mod content;
+mod counts;
 mod cursor;
 mod cut;
 mod digest;
@@ -23,6 +25,7 @@ mod file;
 mod flight;
 mod index;
 mod input;
+mod kind;
 mod lane;
 mod manifest;
 mod options;
@@ -34,6 +37,7 @@ mod schema;
 mod sink;
 mod source;
 mod stats;
+mod store;
 mod tail;
 mod vocabulary;
 mod wire;
@@ -50,6 +54,7 @@ pub use codes::{
 pub use comm::{COMM_LEN, Comm};
 pub use compare::Compared;
 pub use content::{BootFileInfo, CONTENT_LIMIT, CheckpointInfo, Note};
+pub use counts::Counts;
 pub use cursor::{Cursor, EventRow};
 pub use cut::cut;
 pub use digest::{Digest, StateDigest};

@@ -30,9 +30,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            chunk_rows: 16 << 10,
-            chunk_bytes: 256 << 10,
-            // Four of these make a chunk; each is small enough for a second-level cache.
+            chunk_rows: 32 << 10,
+            chunk_bytes: 512 << 10,
+            // Eight of these make a chunk; each is small enough for a second-level cache.
             batch_rows: 4 << 10,
             queue_batches: 32,
             event_level: 1,

@@ -1,5 +1,7 @@
 //! Packing and unpacking chunk bodies.
 
+use std::cell::RefCell;
+
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::chunk::{ChunkHeader, ChunkKind, Codec, NO_VCPU};
@@ -34,7 +36,8 @@ impl Draft {
 #[derive(Clone, Debug)]
 pub(crate) struct PackedChunk {
     pub(crate) header: ChunkHeader,
-    pub(crate) counts: Vec<(u8, u32)>,
+    /// The table of counts.
+    pub(crate) counts: Vec<u8>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -62,7 +65,7 @@ impl Packer {
 
     /// Packs a body; it is stored as it is when packing does not make it smaller, and an index
     /// always is, because opening a file must not wait for it to be unpacked.
-    pub(crate) fn pack(&mut self, draft: Draft, counts: Vec<(u8, u32)>, raw: &[u8]) -> PackedChunk {
+    pub(crate) fn pack(&mut self, draft: Draft, counts: Vec<u8>, raw: &[u8]) -> PackedChunk {
         let packed = match draft.kind {
             ChunkKind::Index => None,
             _ => self
@@ -96,6 +99,11 @@ impl Packer {
             body,
         }
     }
+}
+
+thread_local! {
+    /// One for each thread that reads: making one takes longer than unpacking a small chunk.
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// Checks and unpacks a body. The header has been validated, so `raw_len` is within the limits.

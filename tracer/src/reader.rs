@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::chunk::{ChunkKind, FLAG_NEEDED};
+use crate::counts::Counts;
 use crate::cursor::Cursor;
 use crate::error::{BodyRule, TraceError};
 use crate::file::{FILE_HEADER_LEN, decode_file_header};
@@ -73,7 +74,7 @@ impl Reader {
         };
         shared.check_needed(&found.index)?;
         if let Some(entry) = found.index.of_kind(ChunkKind::Schema).next() {
-            let body = shared.body(entry)?;
+            let body = shared.versioned_body(entry, 1)?;
             let schema = Schema::decode(&body);
             shared.schema = schema.map_err(|rule| shared.body_error(entry, rule.into()))?;
         }
@@ -117,7 +118,7 @@ impl Reader {
     }
 
     /// Rows of each code in a chunk of this reader.
-    pub fn chunk_counts(&self, entry: &ChunkEntry) -> &[(u8, u32)] {
+    pub fn chunk_counts(&self, entry: &ChunkEntry) -> Counts<'_> {
         self.index.counts(entry)
     }
 
@@ -144,12 +145,8 @@ impl Reader {
     /// How the recording ended; `None` if it was cut off or is still going on.
     pub fn end(&self) -> Result<Option<RecordEnd>, TraceError> {
         let code = InputKind::RecordEnd.code();
-        let ends = |entry: &&ChunkEntry| {
-            self.index
-                .counts(entry)
-                .iter()
-                .any(|(counted, _)| *counted == code)
-        };
+        let ends =
+            |entry: &&ChunkEntry| self.index.counts(entry).any(|(counted, _)| counted == code);
         let chunks: Vec<_> = self.index.of_kind(ChunkKind::Inputs).filter(ends).collect();
         let Some(entry) = chunks.last() else {
             return Ok(None);
@@ -242,17 +239,26 @@ impl Shared {
             .map_err(|rule| self.body_error(entry, rule))
     }
 
+    /// The body of a chunk, if its layout is known.
+    pub(crate) fn versioned_body(
+        &self,
+        entry: &ChunkEntry,
+        known: u8,
+    ) -> Result<Vec<u8>, TraceError> {
+        let found = entry.header.version;
+        if found > known {
+            return Err(self.body_error(entry, BodyRule::Version { found, known }));
+        }
+        self.body(entry)
+    }
+
     /// The body of a chunk that is one postcard value.
     pub(crate) fn form<T: DeserializeOwned>(
         &self,
         entry: &ChunkEntry,
         known: u8,
     ) -> Result<T, TraceError> {
-        let found = entry.header.version;
-        if found > known {
-            return Err(self.body_error(entry, BodyRule::Version { found, known }));
-        }
-        let body = self.body(entry)?;
+        let body = self.versioned_body(entry, known)?;
         postcard::from_bytes(&body)
             .map_err(|_| self.body_error(entry, BodyRule::Form(entry.header.kind.name())))
     }
@@ -260,14 +266,7 @@ impl Shared {
     /// The rows of a chunk with their ticks.
     pub(crate) fn rows<T: Row>(&self, entry: &ChunkEntry) -> Result<Vec<(u64, T)>, TraceError> {
         let header = entry.header;
-        if header.version > 1 {
-            let rule = BodyRule::Version {
-                found: header.version,
-                known: 1,
-            };
-            return Err(self.body_error(entry, rule));
-        }
-        let body = self.body(entry)?;
+        let body = self.versioned_body(entry, 1)?;
         let frame = RowFrame {
             rows: header.rows,
             first_tick: header.first_tick,

@@ -4,6 +4,7 @@
 //! row), as a varint; the code; the fields. Addresses are absolute: a general compressor finds exact
 //! repeats, and differences hide them.
 
+use crate::counts::encode_counts;
 use crate::schema::Schema;
 use crate::wire::{Bytes, WireError, put_varint};
 
@@ -108,10 +109,9 @@ impl RowBuffer {
         (self.first_tick, self.last_tick)
     }
 
-    /// Rows of each code that there is, by code.
-    pub(crate) fn counts(&self) -> Vec<(u8, u32)> {
-        let counted = (0..=255u8).zip(self.counts.iter().copied());
-        counted.filter(|(_, count)| *count != 0).collect()
+    /// The table of counts.
+    pub(crate) fn counts(&self) -> Vec<u8> {
+        encode_counts(&self.counts)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -204,7 +204,7 @@ mod tests {
         let rows = decode_rows::<Event>(buffer.bytes(), frame, &schema).unwrap();
         let ticks: Vec<_> = rows.iter().map(|row| row.0).collect();
         assert_eq!(ticks, [1_000_000, 1_000_000, 1_000_300, 1_000_301]);
-        assert_eq!(buffer.counts(), [(0x2a, 3), (0x35, 1)]);
+        assert_eq!(buffer.counts(), b"\x2a\x03\x35\x01");
         assert_eq!(
             &buffer.bytes()[..6],
             [0, 0x2a, 1, 0, 0x2a, 2],

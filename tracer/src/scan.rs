@@ -14,6 +14,8 @@ use crate::source::Source;
 pub enum LossRule {
     /// Every chunk is whole; only the index is missing.
     NoIndex,
+    /// What comes next is an index that is damaged or cut short: nothing else is lost.
+    Index,
     /// The next header is damaged or cut short.
     Header(HeaderRule),
     /// The next body is damaged.
@@ -24,6 +26,9 @@ impl fmt::Display for LossRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoIndex => f.write_str("the recording was not finished, or is still going on"),
+            Self::Index => {
+                f.write_str("only the index is damaged or cut short; no event or input is lost")
+            }
             Self::Header(rule) => write!(f, "chunk header: {rule}"),
             Self::Body(rule) => write!(f, "chunk body: {rule}"),
         }
@@ -77,7 +82,10 @@ pub(crate) fn find_index(source: &Source, len: u64) -> Result<Option<Index>, Tra
     let Ok(entry) = alone.push_bytes(trailer.index_offset, &header[..count], true) else {
         return Ok(None);
     };
-    if entry.header.kind != ChunkKind::Index || entry.end() != trailer_at {
+    if entry.header.kind != ChunkKind::Index
+        || entry.header.version != 1
+        || entry.end() != trailer_at
+    {
         return Ok(None);
     }
     // The end was compared with the length of the file, so the length is that of real bytes.
@@ -100,9 +108,14 @@ pub(crate) fn walk(
     mut offset: u64,
 ) -> Result<Recovery, TraceError> {
     let mut header = vec![0; HEADER_MAX];
+    let mut after_index = false;
     let rule = loop {
         if offset >= len {
-            break LossRule::NoIndex;
+            break if after_index {
+                LossRule::Index
+            } else {
+                LossRule::NoIndex
+            };
         }
         let count = source.read_at(offset, &mut header)?;
         let bytes = &header[..count];
@@ -112,14 +125,17 @@ pub(crate) fn walk(
             Err(HeaderRule::Magic) if Trailer::decode(bytes).is_some() => {
                 // An index that was superseded when something was appended.
                 offset += TRAILER_LEN as u64;
+                after_index = false;
                 continue;
             }
+            Err(_) if after_index && len - offset <= TRAILER_LEN as u64 => break LossRule::Index,
             Err(rule) => break LossRule::Header(rule),
         };
         let (chunk, body_offset, end) = (entry.header, entry.body_offset(), entry.end());
+        let is_index = chunk.kind == ChunkKind::Index;
         let rule = if end > len {
             Some(LossRule::Header(HeaderRule::BeyondEnd { end }))
-        } else if chunk.kind != ChunkKind::Index && chunk.seq != expected {
+        } else if !is_index && chunk.seq != expected {
             Some(LossRule::Header(HeaderRule::Sequence {
                 found: chunk.seq,
                 expected,
@@ -129,12 +145,13 @@ pub(crate) fn walk(
         } else {
             None
         };
-        if rule.is_some() || chunk.kind == ChunkKind::Index {
+        if rule.is_some() || is_index {
             index.pop();
         }
         if let Some(rule) = rule {
-            break rule;
+            break if is_index { LossRule::Index } else { rule };
         }
+        after_index = is_index;
         offset = end;
     };
     let kept_chunks = index.entries().len() as u64;

@@ -6,18 +6,14 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use crate::chunk::{ChunkKind, FLAG_ASIDE, FLAG_NEEDED, NO_VCPU};
-use crate::content::{BootFileRow, CheckpointRow, ContentRef, Note, PIECE_LEN};
-use crate::digest::{Digest, StateDigest};
+use crate::chunk::{ChunkKind, NO_VCPU};
+use crate::digest::Digest;
 use crate::error::{Action, TraceError};
 use crate::event::Event;
 use crate::file::{Trailer, encode_file_header};
 use crate::flight::Flight;
 use crate::index::Index;
 use crate::input::Input;
-use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
 use crate::options::Options;
 use crate::pack::{Draft, PackedChunk, Packer};
 use crate::rows::{ROW_LIMIT, RowBuffer};
@@ -50,13 +46,13 @@ pub(crate) struct EventStream {
 /// An open recording.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     file: File,
     offset: u64,
     pub(crate) index: Index,
     options: Options,
     packer: Packer,
-    file_packer: Packer,
+    pub(crate) file_packer: Packer,
     pub(crate) streams: BTreeMap<u16, EventStream>,
     inputs: RowBuffer,
     pub(crate) last_input: u64,
@@ -119,118 +115,6 @@ impl Sink {
             flight: options.last.map(Flight::new),
             scratch: Vec::new(),
             options,
-        })
-    }
-
-    pub(crate) fn schema(&mut self, schema: &Schema) -> Result<(), TraceError> {
-        self.plain(ChunkKind::Schema, 1, "the schema", &schema.rows())
-    }
-
-    pub(crate) fn manifest(&mut self, manifest: &Manifest) -> Result<(), TraceError> {
-        self.plain(
-            ChunkKind::Manifest,
-            MANIFEST_VERSION,
-            "the manifest",
-            manifest,
-        )
-    }
-
-    pub(crate) fn host_info(&mut self, info: &HostInfo) -> Result<(), TraceError> {
-        self.plain(
-            ChunkKind::HostInfo,
-            HOST_INFO_VERSION,
-            "the host information",
-            info,
-        )
-    }
-
-    /// Writes a chunk whose body is one postcard value.
-    pub(crate) fn plain(
-        &mut self,
-        kind: ChunkKind,
-        version: u8,
-        what: &'static str,
-        content: &impl Serialize,
-    ) -> Result<(), TraceError> {
-        let body = postcard::to_stdvec(content).map_err(|error| self.unwritable(what, error))?;
-        if body.len() > kind.body_limit() as usize {
-            let reason = format!(
-                "it takes {} bytes, the limit is {}",
-                body.len(),
-                kind.body_limit()
-            );
-            return Err(TraceError::Unwritable {
-                path: self.path.clone(),
-                what,
-                reason,
-            });
-        }
-        let chunk = self
-            .file_packer
-            .pack(Draft::plain(kind, version), Vec::new(), &body);
-        self.write_chunk(chunk)
-    }
-
-    /// Stores a boot file: its content in pieces, once however often it is named, then its name.
-    pub(crate) fn boot_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), TraceError> {
-        let content = self.content(bytes, true)?;
-        let row = BootFileRow {
-            name: name.to_owned(),
-            content,
-        };
-        self.plain(ChunkKind::BootFile, 1, "a boot file", &row)
-    }
-
-    /// Stores a checkpoint.
-    pub(crate) fn checkpoint(
-        &mut self,
-        tick: u64,
-        id: u32,
-        state: StateDigest,
-        bytes: &[u8],
-    ) -> Result<(), TraceError> {
-        let content = self.content(bytes, false)?;
-        let row = CheckpointRow {
-            tick,
-            id,
-            state,
-            content,
-        };
-        self.plain(ChunkKind::Checkpoint, 1, "a checkpoint", &row)
-    }
-
-    /// Stores a note.
-    pub(crate) fn note(&mut self, note: &Note) -> Result<(), TraceError> {
-        self.plain(ChunkKind::Notes, 1, "a note", note)
-    }
-
-    /// Stores a content, unless it is there.
-    fn content(&mut self, bytes: &[u8], compared: bool) -> Result<ContentRef, TraceError> {
-        let digest = Digest::of(bytes);
-        let len = bytes.len() as u64;
-        if let Some(&first_chunk) = self.contents.get(&(digest, compared)) {
-            return Ok(ContentRef {
-                digest,
-                len,
-                first_chunk,
-            });
-        }
-        let first_chunk = self.index.entries().len() as u32;
-        for piece in bytes.chunks(PIECE_LEN) {
-            let mut draft = Draft::plain(ChunkKind::Piece, 1);
-            draft.flags = if compared {
-                FLAG_NEEDED
-            } else {
-                FLAG_NEEDED | FLAG_ASIDE
-            };
-            let chunk = self.file_packer.pack(draft, Vec::new(), piece);
-            self.write_chunk(chunk)?;
-        }
-        self.contents.insert((digest, compared), first_chunk);
-        Ok(ContentRef {
-            digest,
-            len,
-            first_chunk,
         })
     }
 
@@ -437,14 +321,6 @@ impl Sink {
             }
             _ => TraceError::io(&self.path, Action::Write, error),
         })
-    }
-
-    fn unwritable(&self, what: &'static str, error: postcard::Error) -> TraceError {
-        TraceError::Unwritable {
-            path: self.path.clone(),
-            what,
-            reason: error.to_string(),
-        }
     }
 
     fn tick_back(&self, what: &'static str, vcpu: u16, tick: u64, last: u64) -> TraceError {

@@ -55,7 +55,7 @@ impl Reader {
         for entry in self.chunks() {
             let header = entry.header;
             for (code, count) in self.chunk_counts(entry) {
-                counts[usize::from(*code)] += u64::from(*count);
+                counts[usize::from(code)] += u64::from(count);
             }
             let code = header.kind.code();
             let at = match chunks.binary_search_by_key(&code, |(code, _)| *code) {

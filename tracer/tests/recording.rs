@@ -40,6 +40,7 @@ fn event(number: u64) -> Event {
             prev_pid: 1,
             prev_tid: 1,
             prev_state: 1,
+            prev_comm: Comm::new(b"swapper/0"),
             next_pid: 2,
             next_tid: number as u32,
             next_comm: Comm::new(b"kworker/0:1"),

@@ -9,6 +9,7 @@ use super::state::{
 use crate::core::Core;
 use crate::mem::paging::{PHYS_BITS, is_canonical};
 use crate::observer::Observation;
+use crate::passage::{Exit, Shutdown};
 
 type Read = fn(&mut Core) -> u64;
 type Write = fn(&mut Core, u64) -> Result<(), Trap>;
@@ -167,7 +168,10 @@ impl Core {
             return Err(self.raise(Fault::gp(0)));
         }
         if value & (CR0_PG | CR0_PE) != CR0_PG | CR0_PE {
-            return Err(self.unsupported("CR0 without protection or paging"));
+            // A stock kernel does this for one purpose: to restart through the BIOS, having found
+            // no other way. There is no BIOS; what it asks for is a reset.
+            self.leave_with(Exit::Terminate(Shutdown::Reset));
+            return Ok(());
         }
         let old = self.cpu.cr0;
         self.cpu.cr0 = value & KNOWN | super::state::CR0_ET;

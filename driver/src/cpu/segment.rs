@@ -204,12 +204,16 @@ impl Core {
         Ok(s)
     }
 
-    /// On a return to an outer privilege, data segments it may not use become null.
+    /// On a return to an outer privilege, data segments it may not use become null, and null
+    /// selectors lose their privilege bits (SDM vol. 2, IRET).
     pub(crate) fn drop_privileged_segments(&mut self) {
         let cpl = self.cpu.cpl;
         for which in [seg::ES, seg::DS, seg::FS, seg::GS] {
             let s = &mut self.cpu.segs[which];
-            if s.selector & !3 != 0 && s.dpl() < cpl && !s.is_conforming() {
+            if s.selector & !3 == 0 {
+                // The base stays: FS and GS of a process are null with a base.
+                s.selector = 0;
+            } else if s.dpl() < cpl && !s.is_conforming() {
                 *s = Segment::default();
             }
         }

@@ -128,7 +128,8 @@ pub struct Cpu {
     pub cr4: u64,
     /// Extended feature enables.
     pub efer: u64,
-    /// Debug registers; 4 and 5 are unused.
+    /// Debug registers. 4 holds data breakpoints that have been hit and wait for their trap; 5 is
+    /// unused.
     pub dr: [u64; 8],
     /// Global descriptor table.
     pub gdtr: TableRegister,

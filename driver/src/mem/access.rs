@@ -6,7 +6,7 @@ use super::paging::{Access, is_canonical};
 use super::ppram::Toucher;
 use super::tlb::RIGHT_DIRTY;
 use crate::core::Core;
-use crate::cpu::fault::{Fault, Trap};
+use crate::cpu::fault::Trap;
 use crate::observer::Observation;
 use crate::x86::word::Word;
 
@@ -64,10 +64,11 @@ impl Core {
     #[inline(never)]
     pub fn check_write(&mut self, va: u64, size: u64) -> Result<(), Trap> {
         let user = self.user != 0;
+        self.check_canonical(va, size)?;
         self.target(va, Access::Write, user)?;
-        let last = va.wrapping_add(size - 1);
-        if last & !PAGE_MASK != va & !PAGE_MASK {
-            self.target(last, Access::Write, user)?;
+        let last_page = va.wrapping_add(size - 1) & !PAGE_MASK;
+        if last_page != va & !PAGE_MASK {
+            self.target(last_page, Access::Write, user)?;
         }
         Ok(())
     }
@@ -84,7 +85,7 @@ impl Core {
 
     fn target(&mut self, va: u64, access: Access, user: bool) -> Result<Target, Trap> {
         if !is_canonical(va) {
-            return Err(self.raise(Fault::gp(0)));
+            return Err(self.not_canonical(va));
         }
         let t = match self.translate(va, access, user) {
             Ok(t) => t,
@@ -100,15 +101,19 @@ impl Core {
         let writable = t.rights & RIGHT_DIRTY != 0
             && self.allows(t.rights, Access::Write, user)
             && self.ram.fast_writable(offset);
-        let watched = self.is_watched(va, gpa.0);
+        let watched = self.is_watched(va, gpa.0) || self.has_data_breakpoint(va);
         self.tlb.fill_fast(usize::from(user), va, offset, !watched, writable && !watched);
         Ok(Target::Ram(offset))
     }
 
     #[inline(never)]
     fn read_slow<W: Word>(&mut self, va: u64, user: bool) -> Result<W, Trap> {
+        self.check_canonical(va, W::BYTES)?;
         let first = self.target(va, Access::Read, user)?;
         let in_first = PAGE_SIZE - (va & PAGE_MASK);
+        if self.armed.any() {
+            self.note_data_breakpoint(va, W::BYTES, false);
+        }
         if W::BYTES <= in_first {
             if self.watches.is_some()
                 && let Target::Ram(at) = first
@@ -143,9 +148,13 @@ impl Core {
 
     #[inline(never)]
     fn write_slow<W: Word>(&mut self, va: u64, value: W, user: bool) -> Result<(), Trap> {
+        self.check_canonical(va, W::BYTES)?;
         let first = self.target(va, Access::Write, user)?;
         let in_first = PAGE_SIZE - (va & PAGE_MASK);
         let bytes = value.zext().to_le_bytes();
+        if self.armed.any() {
+            self.note_data_breakpoint(va, W::BYTES, true);
+        }
         if W::BYTES <= in_first {
             if self.watches.is_some()
                 && let Target::Ram(at) = first

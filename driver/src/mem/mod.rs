@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod addr;
+pub mod canonical;
 pub mod paging;
 pub mod ppram;
 pub mod tlb;

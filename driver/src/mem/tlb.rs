@@ -26,8 +26,8 @@ pub struct FastEntry {
     pub write_tag: u64,
     /// RAM offset minus virtual address.
     pub delta: u64,
-    /// Padding up to a power of two.
-    pub reserved: u64,
+    /// Where the page is in the host's memory; for translated code.
+    pub(crate) host: u64,
 }
 
 /// A cached translation of one 4 KiB page.
@@ -150,13 +150,15 @@ impl Table {
 /// The TLB of one vCPU.
 #[derive(Clone, Debug)]
 pub struct Tlb {
-    fast: [Box<[FastEntry; FAST_ENTRIES]>; 2],
+    pub(crate) fast: [[FastEntry; FAST_ENTRIES]; 2],
     local: Table,
     global: Table,
     /// 2 MiB regions of which some page was cached from a large mapping.
     large: BTreeSet<u64>,
     /// Goes up whenever a fetch translation may have become wrong.
     pub fetch_generation: u64,
+    /// Where RAM begins in the host's memory.
+    pub(crate) ram_base: u64,
 }
 
 /// What a snapshot keeps of the TLB.
@@ -173,10 +175,9 @@ const fn no_tag(index: usize) -> u64 {
     (index as u64 ^ 1) * PAGE_SIZE
 }
 
-fn empty_fast() -> Box<[FastEntry; FAST_ENTRIES]> {
-    let mut entries = Box::new(
-        [FastEntry { read_tag: 0, write_tag: 0, delta: 0, reserved: 0 }; FAST_ENTRIES],
-    );
+fn empty_fast() -> [FastEntry; FAST_ENTRIES] {
+    let mut entries =
+        [FastEntry { read_tag: 0, write_tag: 0, delta: 0, host: 0 }; FAST_ENTRIES];
     clear_fast(&mut entries);
     entries
 }
@@ -196,6 +197,7 @@ impl Default for Tlb {
             global: Table::new(),
             large: BTreeSet::new(),
             fetch_generation: 1,
+            ram_base: 0,
         }
     }
 }
@@ -215,7 +217,9 @@ impl Tlb {
         let entry = &mut self.fast[user & 1][index];
         entry.read_tag = if readable { page } else { no_tag(index) };
         entry.write_tag = if writable { page } else { no_tag(index) };
-        entry.delta = (offset as u64 & !(PAGE_SIZE - 1)).wrapping_sub(page);
+        let page_offset = offset as u64 & !(PAGE_SIZE - 1);
+        entry.delta = page_offset.wrapping_sub(page);
+        entry.host = self.ram_base.wrapping_add(page_offset);
     }
 
     /// The translation of a page, if one was walked since the last flush.

@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction, Mnemonic as N};
 
-use super::op::{Body, Op};
+use super::op::{ADDR32, Body, Op};
 use super::shape::{I, Lower, M, R, bits, by_width, is_imm, is_mem, source};
 use super::word::Word;
 use crate::core::Core;
@@ -13,6 +13,15 @@ const KEEP: u8 = 0;
 const SET: u8 = 1;
 const RESET: u8 = 2;
 const FLIP: u8 = 3;
+
+/// An effective address moved on, inside the address size.
+fn displaced(c: &Core, op: &Op, ea: u64, by: u64) -> u64 {
+    if op.prefix & ADDR32 == 0 {
+        return ea.wrapping_add(by);
+    }
+    let base = c.cpu.segs[op.seg as usize % 7].base;
+    (ea.wrapping_sub(base).wrapping_add(by) & 0xffff_ffff).wrapping_add(base)
+}
 
 /// BT, BTS, BTR, BTC. Only CF changes. A register offset into memory reaches beyond the operand.
 fn bit_test<W: Word, const DO: u8, const MEM: bool, const SRC: u8>(
@@ -32,7 +41,7 @@ fn bit_test<W: Word, const DO: u8, const MEM: bool, const SRC: u8>(
         let mut ea = c.ea(op);
         if SRC != I {
             let words = (offset as i64) >> W::BITS.trailing_zeros();
-            ea = ea.wrapping_add((words as u64).wrapping_mul(W::BYTES));
+            ea = displaced(c, op, ea, (words as u64).wrapping_mul(W::BYTES));
         }
         if DO == KEEP {
             old = c.read::<W>(ea)?;

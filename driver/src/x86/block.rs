@@ -6,6 +6,7 @@ use super::table::Table;
 use crate::core::Core;
 use crate::cpu::fault::Trap;
 use crate::cpu::state::seg;
+use crate::jit::Entry;
 use crate::mem::addr::{Gpa, PAGE_MASK, PAGE_SIZE};
 use crate::mem::paging::{Access, is_canonical};
 use crate::mem::ppram::Toucher;
@@ -19,6 +20,11 @@ pub struct Block {
     pub len: u32,
     /// The last operation sets RIP itself.
     pub sets_rip: bool,
+    /// It begins at an address the observer wants to see: a back end must not enter it without
+    /// asking.
+    pub hooked: bool,
+    /// Its translations for tier 1, for supervisor and user mode.
+    pub(crate) native: [Entry; 2],
     start: usize,
     mode: u8,
     /// RAM offset of the second page of an instruction that crosses pages.
@@ -43,6 +49,21 @@ impl Block {
     fn weight(&self) -> usize {
         self.ops.len() + 3
     }
+
+    /// RAM offset of its first byte.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Whether it is 64-bit code.
+    pub(crate) fn is_long(&self) -> bool {
+        self.mode >> 1 == 64 / 32
+    }
+
+    /// Whether its only instruction crosses pages.
+    pub(crate) fn crosses_pages(&self) -> bool {
+        self.second.is_some()
+    }
 }
 
 /// Blocks by page, and a small cache from virtual address to block.
@@ -57,6 +78,8 @@ pub struct BlockCache {
     weight: usize,
     /// Blocks decoded so far.
     pub decoded: u64,
+    /// Translations whose blocks have been thrown away.
+    pub(crate) dropped: Vec<u32>,
 }
 
 /// Bits 0: user; 1-2: 64, 32 or 16 bit code. Code is the same for both privileges, but a jump
@@ -85,6 +108,7 @@ impl BlockCache {
             jumps: vec![none; JUMPS].into_boxed_slice(),
             weight: 0,
             decoded: 0,
+            dropped: Vec::new(),
         }
     }
 
@@ -92,6 +116,20 @@ impl BlockCache {
     #[inline(always)]
     pub fn get(&self, id: u32) -> Option<&Block> {
         self.blocks.get(id as usize).and_then(Option::as_ref)
+    }
+
+    /// A block by its number, for its translations.
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Block> {
+        self.blocks.get_mut(id as usize).and_then(Option::as_mut)
+    }
+
+    /// All translations are gone.
+    pub(crate) fn forget_translations(&mut self) {
+        for block in self.blocks.iter_mut().flatten() {
+            block.native.iter_mut().for_each(Entry::reset);
+        }
+        self.dropped.clear();
     }
 
     /// The block at RIP, decoding it if need be. May raise a page fault for the fetch.
@@ -153,7 +191,9 @@ impl BlockCache {
             second = Some((next, decoded.len - (end - start)));
         }
         self.decoded += 1;
-        Ok(self.insert(core, start, mode, decoded, second))
+        cut_at_hook(&core.hooks, rip, &mut decoded);
+        let hooked = core.hooks.binary_search(&rip).is_ok();
+        Ok(self.insert(core, start, mode, decoded, second, hooked))
     }
 
     fn insert(
@@ -163,6 +203,7 @@ impl BlockCache {
         mode: u8,
         decoded: Decoded,
         second: Option<(usize, usize)>,
+        hooked: bool,
     ) -> u32 {
         if self.weight > WEIGHT_MAX {
             self.clear(core);
@@ -176,6 +217,8 @@ impl BlockCache {
             ops: decoded.ops.into_boxed_slice(),
             len: decoded.len as u32,
             sets_rip: decoded.sets_rip,
+            hooked,
+            native: [Entry::default(); 2],
             start,
             mode: mode & !1,
             second: second.map(|(at, _)| at),
@@ -201,6 +244,7 @@ impl BlockCache {
     fn remove(&mut self, core: &mut Core, id: u32) {
         let Some(block) = self.blocks[id as usize].take() else { return };
         self.weight -= block.weight();
+        self.dropped.extend(block.native.iter().filter_map(|entry| entry.number()));
         let first = block.start / PAGE_SIZE as usize;
         self.pages[first].retain(|&other| other != id);
         if let Some(at) = block.second {
@@ -235,6 +279,21 @@ impl BlockCache {
                 self.invalidate_page(core, page);
             }
         }
+    }
+}
+
+/// Ends a block before the first address in it that the observer wants to see.
+fn cut_at_hook(hooks: &[u64], rip: u64, decoded: &mut Decoded) {
+    let next = hooks.partition_point(|&hook| hook <= rip);
+    let Some(offset) = hooks.get(next).map(|hook| hook - rip) else { return };
+    if offset >= decoded.len as u64 {
+        return;
+    }
+    let keep = decoded.ops.partition_point(|op| u64::from(op.offset) < offset);
+    decoded.ops.truncate(keep);
+    if let Some(last) = decoded.ops.last() {
+        decoded.len = last.next() as usize;
+        decoded.sets_rip = false;
     }
 }
 

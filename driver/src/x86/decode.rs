@@ -32,7 +32,7 @@ pub struct Decoded {
 }
 
 /// Encodings that only newer processors give a meaning to: decoded as this CPU model does.
-const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
+pub(crate) const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
     | DecoderOptions::NO_MPFX_0FBD
     | DecoderOptions::NO_WBNOINVD;
 

@@ -43,8 +43,12 @@ fn check_offset(c: &mut Core, long: bool, limit: u32, offset: u64) -> Result<(),
     if good { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
 }
 
-fn jmp_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    let (offset, selector) = far_pointer(c, op)?;
+/// The far pointer in the instruction itself, which only compatibility mode has.
+fn immediate_pointer(op: &Op) -> (u64, u16) {
+    (op.imm, op.disp as u16)
+}
+
+fn jmp_to(c: &mut Core, offset: u64, selector: u16) -> Result<(), Trap> {
     let cs = c.code_segment(selector, c.cpu.cpl, false)?;
     check_offset(c, cs.is_long(), cs.limit, offset)?;
     c.cpu.segs[seg::CS] = cs;
@@ -53,8 +57,17 @@ fn jmp_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
     Ok(())
 }
 
-fn call_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
+fn jmp_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let (offset, selector) = far_pointer(c, op)?;
+    jmp_to(c, offset, selector)
+}
+
+fn jmp_far_immediate(c: &mut Core, op: &Op) -> Result<(), Trap> {
+    let (offset, selector) = immediate_pointer(op);
+    jmp_to(c, offset, selector)
+}
+
+fn call_to(c: &mut Core, op: &Op, offset: u64, selector: u16) -> Result<(), Trap> {
     let cs = c.code_segment(selector, c.cpu.cpl, false)?;
     check_offset(c, cs.is_long(), cs.limit, offset)?;
     let bytes = u64::from(op.src);
@@ -70,6 +83,25 @@ fn call_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
     Ok(())
 }
 
+fn call_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
+    let (offset, selector) = far_pointer(c, op)?;
+    call_to(c, op, offset, selector)
+}
+
+fn call_far_immediate(c: &mut Core, op: &Op) -> Result<(), Trap> {
+    let (offset, selector) = immediate_pointer(op);
+    call_to(c, op, offset, selector)
+}
+
+/// Takes a far pointer in the instruction apart: the offset goes where an immediate is, the
+/// selector where a displacement would be.
+fn take_pointer(insn: &Instruction, op: &mut Op) {
+    let wide = matches!(insn.code(), Code::Jmp_ptr1632 | Code::Call_ptr1632);
+    op.src = if wide { 4 } else { 2 };
+    op.imm = if wide { u64::from(insn.far_branch32()) } else { u64::from(insn.far_branch16()) };
+    op.disp = u64::from(insn.far_branch_selector());
+}
+
 /// Bytes of the offset in a far pointer operand.
 fn pointer_bytes(insn: &Instruction) -> u8 {
     match insn.code() {
@@ -79,14 +111,22 @@ fn pointer_bytes(insn: &Instruction) -> u8 {
     }
 }
 
-/// JMP through a far pointer in memory.
+/// JMP to another code segment, through a pointer in memory or in the instruction.
 pub fn lower_jmp_far(insn: &Instruction, op: &mut Op) -> Option<Body> {
+    if insn.is_jmp_far() {
+        take_pointer(insn, op);
+        return Some(jmp_far_immediate);
+    }
     op.src = pointer_bytes(insn);
     insn.is_jmp_far_indirect().then_some(jmp_far as Body)
 }
 
-/// CALL through a far pointer in memory.
+/// CALL to another code segment, through a pointer in memory or in the instruction.
 pub fn lower_call_far(insn: &Instruction, op: &mut Op) -> Option<Body> {
+    if insn.is_call_far() {
+        take_pointer(insn, op);
+        return Some(call_far_immediate);
+    }
     op.src = pointer_bytes(insn);
     insn.is_call_far_indirect().then_some(call_far as Body)
 }

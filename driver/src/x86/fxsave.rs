@@ -10,6 +10,8 @@ use crate::cpu::state::seg;
 
 /// The bits of MXCSR that can be set; what FXSAVE writes as MXCSR_MASK.
 pub const MXCSR_MASK: u32 = 0xffff;
+/// Bytes of the area.
+const AREA_BYTES: u64 = 512;
 /// Bytes of the area that are written: the reserved ones after the XMM registers, and those left to
 /// software, are not.
 const WRITTEN_BYTES: u64 = 416;
@@ -22,6 +24,7 @@ const XMM_OFFSET: u64 = 160;
 fn area(c: &mut Core, op: &Op) -> Result<u64, Trap> {
     c.x87_available()?;
     let ea = c.ea(op);
+    c.check_canonical(ea, AREA_BYTES)?;
     if ea & 15 != 0 {
         return Err(c.raise(Fault::gp(0)));
     }

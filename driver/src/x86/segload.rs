@@ -24,6 +24,7 @@ fn load<const MEM: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     c.load_segment(which, selector)?;
     if which == seg::SS {
         c.cpu.shadow = true;
+        c.hold_breakpoints_off();
         c.leave();
     }
     Ok(())

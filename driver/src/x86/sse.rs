@@ -100,6 +100,14 @@ fn aligned(c: &mut Core, ea: u64) -> Result<(), Trap> {
 /// Loads 128 bits from any address.
 #[inline(always)]
 pub fn read_unaligned(c: &mut Core, ea: u64) -> Result<Xmm, Trap> {
+    if ea & PAGE_MASK > PAGE_SIZE - 16 {
+        c.check_canonical(ea, 16)?;
+    }
+    read_halves(c, ea)
+}
+
+#[inline(always)]
+fn read_halves(c: &mut Core, ea: u64) -> Result<Xmm, Trap> {
     Ok([c.read(ea)?, c.read(ea.wrapping_add(8))?])
 }
 
@@ -107,7 +115,7 @@ pub fn read_unaligned(c: &mut Core, ea: u64) -> Result<Xmm, Trap> {
 #[inline(always)]
 pub fn read_aligned(c: &mut Core, ea: u64) -> Result<Xmm, Trap> {
     aligned(c, ea)?;
-    read_unaligned(c, ea)
+    read_halves(c, ea)
 }
 
 /// Stores 128 bits to any address. Where they lie on one page, the first half's store decides for

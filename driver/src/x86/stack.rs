@@ -1,6 +1,6 @@
 //! PUSH, POP, PUSHF, POPF, ENTER, LEAVE.
 
-use iced_x86::{Instruction, Mnemonic as N};
+use iced_x86::{Code, Instruction, Mnemonic as N};
 
 use super::op::{Body, Op, STACK32};
 use super::shape::{I, Lower, M, R, by_width, is_mem, source, source_kind};
@@ -8,7 +8,7 @@ use super::word::Word;
 use crate::core::Core;
 use crate::cpu::fault::{Fault, Trap};
 use crate::cpu::flags;
-use crate::cpu::state::REG_ZERO;
+use crate::cpu::state::{REG_ZERO, seg};
 
 const RSP: u8 = 4;
 const RBP: u8 = 5;
@@ -90,8 +90,15 @@ fn pop<W: Word, const MEM: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 
 fn pop_segment<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let value = top::<W>(c, op)?;
-    c.load_segment(op.dst as usize % 7, value.zext() as u16)?;
+    let which = op.dst as usize % 7;
+    c.load_segment(which, value.zext() as u16)?;
     drop_bytes(c, op, W::BYTES);
+    if which == seg::SS {
+        // As after MOV SS, interrupts and traps wait for one instruction.
+        c.cpu.shadow = true;
+        c.hold_breakpoints_off();
+        c.leave();
+    }
     Ok(())
 }
 
@@ -143,31 +150,32 @@ fn leave<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     Ok(())
 }
 
-/// ENTER with any nesting level. All reads come before the first write; the writes go to the stack
-/// page by page, so a fault among them leaves only bytes below RSP changed, as on hardware.
-fn enter(c: &mut Core, op: &Op) -> Result<(), Trap> {
+/// ENTER with any nesting level. Reads and writes alternate as in the manual, so that a frame that
+/// overlaps the enclosing one is copied as hardware does; a fault among them leaves only bytes below
+/// RSP changed.
+fn enter<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     if op.prefix & STACK32 != 0 {
         return Err(c.unsupported("ENTER outside 64-bit mode"));
     }
     let size = op.imm & 0xffff;
-    let level = op.src & 31;
-    let frame = c.cpu.regs[RSP as usize].wrapping_sub(8);
+    let level = u64::from(op.src & 31);
     let rbp = c.cpu.regs[RBP as usize];
-    let mut links = Vec::with_capacity(level as usize);
-    for i in 1..u64::from(level) {
-        links.push(c.read::<u64>(rbp.wrapping_sub(8 * i))?);
+    let frame = c.cpu.regs[RSP as usize].wrapping_sub(W::BYTES);
+    c.write(frame, W::low(rbp))?;
+    let mut sp = frame;
+    for i in 1..level {
+        let link = c.read::<W>(rbp.wrapping_sub(W::BYTES * i))?;
+        sp = sp.wrapping_sub(W::BYTES);
+        c.write(sp, link)?;
     }
     if level > 0 {
-        links.push(frame);
+        sp = sp.wrapping_sub(W::BYTES);
+        c.write(sp, W::low(frame))?;
     }
-    let new_sp = frame.wrapping_sub(8 * links.len() as u64).wrapping_sub(size);
+    let new_sp = sp.wrapping_sub(size);
     // The processor checks that the last byte of the new frame can be written.
     c.check_write(new_sp, 1)?;
-    c.write(frame, rbp)?;
-    for (i, link) in links.iter().enumerate() {
-        c.write(frame.wrapping_sub(8 * (i as u64 + 1)), *link)?;
-    }
-    c.cpu.regs[RBP as usize] = frame;
+    c.set_reg(RBP, W::low(frame));
     c.cpu.regs[RSP as usize] = new_sp;
     Ok(())
 }
@@ -176,7 +184,7 @@ fn lower_enter(insn: &Instruction, op: &mut Op) -> Option<Body> {
     op.imm = u64::from(insn.immediate16());
     op.src = insn.immediate8_2nd();
     op.base = REG_ZERO;
-    (stack_bits(insn) != 16).then_some(enter as Body)
+    Some(if insn.code() == Code::Enterw_imm16_imm8 { enter::<u16> } else { enter::<u64> })
 }
 
 /// A privileged or otherwise refused use.
@@ -195,7 +203,6 @@ pub const ROWS: &[(N, Lower)] = &[
 ];
 
 fn bits_of_leave(insn: &Instruction) -> u32 {
-    use iced_x86::Code;
     match insn.code() {
         Code::Leavew => 16,
         Code::Leaved => 32,

@@ -67,7 +67,8 @@ fn repeat(
             break;
         }
         // A guest can ask for days of repetition; the host gets its turn in between.
-        if left == 0 {
+        // A data breakpoint traps after the iteration that hit it.
+        if left == 0 || c.data_breakpoint_pending() {
             return Err(c.restart());
         }
         let go_on = one(c, count.min(left))?;
@@ -169,11 +170,12 @@ fn cmps<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn ins<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
+    // The port is checked even if nothing is to be repeated.
+    let port = c.reg::<u16>(2);
+    super::io::check_port(c, port, W::BYTES as u8)?;
     repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let to = destination_address(c, op);
-        let port = c.reg::<u16>(2);
-        super::io::check_port(c, port, W::BYTES as u8)?;
         c.check_write(to, W::BYTES)?;
         let v = c.port_in(port, W::BYTES as u8);
         c.write(to, W::low(u64::from(v)))?;
@@ -183,11 +185,11 @@ fn ins<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn outs<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
+    let port = c.reg::<u16>(2);
+    super::io::check_port(c, port, W::BYTES as u8)?;
     repeat(c, op, |c, _| {
         let by = step::<W>(c);
         let from = source_address(c, op);
-        let port = c.reg::<u16>(2);
-        super::io::check_port(c, port, W::BYTES as u8)?;
         let v = c.read::<W>(from)?;
         c.port_out(port, W::BYTES as u8, v.zext() as u32);
         advance(c, op, RSI, by);

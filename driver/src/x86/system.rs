@@ -54,11 +54,15 @@ fn write_cr(c: &mut Core, op: &Op) -> Result<(), Trap> {
 
 fn debug_register(c: &mut Core, n: u8) -> Result<usize, Trap> {
     privileged(c)?;
-    match n {
-        4 | 5 if c.cpu.cr4 & state::CR4_DE != 0 => Err(c.raise(Fault::plain(vector::UD))),
-        4 | 5 => Ok(n as usize + 2),
-        n => Ok(n as usize & 7),
-    }
+    let n = match n {
+        4 | 5 if c.cpu.cr4 & state::CR4_DE != 0 => {
+            return Err(c.raise(Fault::plain(vector::UD)));
+        }
+        4 | 5 => n as usize + 2,
+        n => n as usize & 7,
+    };
+    c.check_general_detect()?;
+    Ok(n)
 }
 
 fn read_dr(c: &mut Core, op: &Op) -> Result<(), Trap> {
@@ -79,7 +83,8 @@ fn write_dr(c: &mut Core, op: &Op) -> Result<(), Trap> {
         7 => value & 0xffff_2fff | 0x400,
         _ => value,
     };
-    Ok(())
+    c.leave();
+    c.breakpoints_changed()
 }
 
 /// MOV with a control or debug register on either side.

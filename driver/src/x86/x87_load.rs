@@ -148,6 +148,7 @@ fn load<const FORMAT: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     Ok(())
 }
 
+/// A page that cannot be written is noticed even if an unmasked exception keeps the value back.
 fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     c.x87_begin()?;
     let ea = c.ea(op);
@@ -160,8 +161,9 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
         M32FP => {
             let indefinite = 0xffc0_0000;
             let s = c.cpu.x87.prepare_store(indefinite, Calculation::to_single);
-            if let Some(value) = s.value {
-                c.write(ea, value)?;
+            match s.value {
+                Some(value) => c.write(ea, value)?,
+                None => c.check_write(ea, 4)?,
             }
             c.x87_note_memory(op, ea);
             c.cpu.x87.complete_store(&s, POP);
@@ -169,8 +171,9 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
         M64FP => {
             let indefinite = 0xfff8 << 48;
             let s = c.cpu.x87.prepare_store(indefinite, Calculation::to_double);
-            if let Some(value) = s.value {
-                c.write(ea, value)?;
+            match s.value {
+                Some(value) => c.write(ea, value)?,
+                None => c.check_write(ea, 8)?,
             }
             c.x87_note_memory(op, ea);
             c.cpu.x87.complete_store(&s, POP);
@@ -184,8 +187,8 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
             } else {
                 c.cpu.x87.prepare_store(BCD_INDEFINITE, Calculation::to_bcd)
             };
+            c.check_write(ea, 10)?;
             if let Some((low, high)) = s.value {
-                c.check_write(ea, 10)?;
                 c.write(ea, low)?;
                 c.write(ea.wrapping_add(8), high)?;
             }
@@ -199,7 +202,7 @@ fn store<const FORMAT: u8, const POP: bool>(c: &mut Core, op: &Op) -> Result<(),
                 .x87
                 .prepare_store(indefinite, |k, value| k.to_integer(value, bits));
             match (s.value, FORMAT) {
-                (None, _) => {}
+                (None, _) => c.check_write(ea, bits as u64 / 8)?,
                 (Some(value), M16INT) => c.write(ea, value as u16)?,
                 (Some(value), M32INT) => c.write(ea, value as u32)?,
                 (Some(value), _) => c.write(ea, value as u64)?,

@@ -22,7 +22,10 @@ mod guest;
 const HANG: Duration = Duration::from_secs(60);
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 /// Ends the process when no case has ended for long: a hang inside the machine cannot be unwound.
@@ -54,11 +57,14 @@ fn guest_code_cannot_hurt_the_machine() {
     while seed == first || Instant::now() < end {
         CASE.store(seed, Ordering::Relaxed);
         let start = Instant::now();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| guest::check(&seed.to_le_bytes())));
+        let result =
+            std::panic::catch_unwind(AssertUnwindSafe(|| guest::check(&seed.to_le_bytes())));
         match result {
             Ok(end) => {
                 let stop = end.map_or_else(|| "(given up)".to_owned(), |end| end.stop);
-                let kind: String = stop.chars().take_while(|c| *c != ':').collect();
+                // Without the place.
+                let kind = stop.split(" (bytes").next().unwrap_or_default();
+                let kind: String = kind.chars().filter(|c| !c.is_ascii_digit()).collect();
                 *ends.entry(kind).or_insert(0u32) += 1;
             }
             Err(panic) => {
@@ -69,5 +75,10 @@ fn guest_code_cannot_hurt_the_machine() {
         slowest = slowest.max((start.elapsed(), seed));
         seed += 1;
     }
-    eprintln!("{ends:#?}\n{} guests, the slowest (seed {}) took {:?}", seed - first, slowest.1, slowest.0);
+    eprintln!(
+        "{ends:#?}\n{} guests, the slowest (seed {}) took {:?}",
+        seed - first,
+        slowest.1,
+        slowest.0
+    );
 }

@@ -68,6 +68,7 @@ impl Guest {
                 prev_pid: 99,
                 prev_tid: 99,
                 prev_state: 1,
+                prev_comm: Comm::new(b"swapper/0"),
                 next_pid: pid,
                 next_tid: pid,
                 next_comm: Comm::new(NAMES[number as usize]),

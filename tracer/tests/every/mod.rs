@@ -27,6 +27,7 @@ pub(crate) fn events() -> Vec<Event> {
             prev_pid: 1,
             prev_tid: 1,
             prev_state: 2,
+            prev_comm: Comm::new(b"swapper/0"),
             next_pid: 7,
             next_tid: 300,
             next_comm: comm,

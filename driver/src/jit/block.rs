@@ -1,0 +1,366 @@
+//! Translates one block: accesses, jumps, and what is left to tier 0.
+
+use std::mem::offset_of;
+
+use iced_x86::{Encoder, Instruction};
+
+use super::buffer::{Cell, CodeBuffer};
+use super::emit::{Alu, Asm, ENV, Fixup, GUEST_SP, Mem, NONE, RAX, S1, S2, cc};
+use super::flags::FlagState;
+use super::form::{Form, Shape, Touch};
+use super::state::Native;
+use super::trampoline::{Site, Trampolines, env, guest, native, pinned};
+use crate::core::Core;
+use crate::cpu::state::{Cpu, REG_BLOCK, REG_ZERO, Segment, seg};
+use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
+use crate::mem::tlb::{FAST_ENTRIES, FastEntry, Tlb};
+use crate::x86::op::{ADDR32, Op};
+
+/// Entries of a table of jump targets.
+pub(super) const JUMPS: usize = 4096;
+
+/// An entry of a table of jump targets.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct JumpTarget {
+    pub(super) rip: u64,
+    /// Entry of the translation.
+    pub(super) code: u64,
+    /// The fetch generation for which this holds; none is zero.
+    pub(super) generation: u64,
+    pub(super) reserved: u64,
+}
+
+/// What one instruction left to be put behind the block.
+#[derive(Debug)]
+struct SlowPath {
+    fixups: Vec<Fixup>,
+    insn: usize,
+    /// Where to go on, and whether the processor has to have the flags there.
+    after: Option<(usize, bool)>,
+}
+
+/// An exit of a block by a direct jump.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExitCell {
+    pub(super) cell: u32,
+    /// The target is on the same page.
+    pub(super) near: bool,
+    /// Where the jump goes while it is not linked.
+    pub(super) unlinked: u64,
+}
+
+/// A block being translated.
+pub(super) struct Builder<'a> {
+    pub(super) asm: Asm,
+    pub(super) insns: &'a [Instruction],
+    pub(super) ops: &'a [Op],
+    pub(super) shapes: &'a [Shape],
+    /// The flags that an instruction leaves are written again before anyone looks.
+    pub(super) dead: &'a [bool],
+    pub(super) flags: FlagState,
+    pub(super) encoder: &'a mut Encoder,
+    trampolines: Trampolines,
+    buffer: &'a mut CodeBuffer,
+    sites: &'a [Site],
+    user: usize,
+    /// Offset of the block in its page.
+    in_page: u64,
+    slow: Vec<SlowPath>,
+    slow_now: Option<SlowPath>,
+    pub(super) exits: Vec<ExitCell>,
+    far_exits: Vec<(usize, Fixup)>,
+}
+
+/// Everything a translation starts from.
+pub(super) struct Input<'a> {
+    pub(super) insns: &'a [Instruction],
+    pub(super) ops: &'a [Op],
+    pub(super) shapes: &'a [Shape],
+    pub(super) dead: &'a [bool],
+    pub(super) sites: &'a [Site],
+    pub(super) user: usize,
+    pub(super) in_page: u64,
+    pub(super) trampolines: Trampolines,
+}
+
+fn tlb(user: usize, field: usize) -> i32 {
+    let at = offset_of!(Core, tlb)
+        + offset_of!(Tlb, fast)
+        + user * size_of::<[FastEntry; FAST_ENTRIES]>()
+        + field;
+    env(at).disp
+}
+
+/// The fetch generation.
+fn generation() -> Mem {
+    env(offset_of!(Core, tlb) + offset_of!(Tlb, fetch_generation))
+}
+
+fn segment_base(which: u8) -> Mem {
+    env(offset_of!(Core, cpu)
+        + offset_of!(Cpu, segs)
+        + which as usize * size_of::<Segment>()
+        + offset_of!(Segment, base))
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(input: Input<'a>, encoder: &'a mut Encoder, buffer: &'a mut CodeBuffer) -> Self {
+        Builder {
+            asm: Asm::new(buffer.next()),
+            insns: input.insns,
+            ops: input.ops,
+            shapes: input.shapes,
+            dead: input.dead,
+            flags: FlagState::in_memory(),
+            encoder,
+            trampolines: input.trampolines,
+            buffer,
+            sites: input.sites,
+            user: input.user,
+            in_page: input.in_page,
+            slow: Vec::new(),
+            slow_now: None,
+            exits: Vec::new(),
+            far_exits: Vec::new(),
+        }
+    }
+
+    /// Translates everything; the code is in `asm` afterwards. `None`: not possible after all.
+    pub(super) fn build(&mut self) -> Option<()> {
+        let count = self.ops.len();
+        let budget = native(offset_of!(Native, budget));
+        self.asm.alu_store_imm(Alu::Sub, budget, count as i32);
+        let out_of_budget = self.asm.jcc(cc::S);
+        for i in 0..count {
+            self.instruction(i)?;
+            if let Some(mut slow) = self.slow_now.take() {
+                let ended = self.shapes[i].form.ends_block();
+                let goes_on = (self.asm.position(), self.flags.host != 0);
+                slow.after = (!ended).then_some(goes_on);
+                self.slow.push(slow);
+            }
+        }
+        let last = &self.ops[count - 1];
+        if !self.shapes[count - 1].form.ends_block() && !self.sites[count - 1].ends {
+            self.flags.save(&mut self.asm);
+            self.exit(last.next() as i64);
+        }
+        for slow in std::mem::take(&mut self.slow) {
+            self.slow_path(slow);
+        }
+        self.asm.bind(out_of_budget);
+        self.asm.alu_store_imm(Alu::Add, budget, count as i32);
+        self.asm.mov_imm(S1, -1);
+        self.asm.store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
+        self.asm.jmp_address(self.trampolines.boundary);
+        self.unlinked_exits();
+        Some(())
+    }
+
+    fn slow_path(&mut self, slow: SlowPath) {
+        for fixup in slow.fixups {
+            self.asm.bind(fixup);
+        }
+        self.call_tier_zero(slow.insn);
+        if let Some((position, flags)) = slow.after {
+            if flags {
+                FlagState::in_memory().need(&mut self.asm, super::flags::ALL);
+            }
+            self.asm.jmp_back(position);
+        }
+    }
+
+    fn call_tier_zero(&mut self, insn: usize) {
+        let site = std::ptr::from_ref(&self.sites[insn]).expose_provenance();
+        self.asm.mov_imm64(S2, site as u64);
+        self.asm.call_address(self.trampolines.run_site);
+    }
+
+    /// An instruction that tier 0 does.
+    pub(super) fn untranslated(&mut self, i: usize) {
+        self.flags.save(&mut self.asm);
+        self.call_tier_zero(i);
+        self.flags.clobbered();
+    }
+
+    /// A jump to tier 0's version of the instruction, taken on a condition.
+    pub(super) fn slow_if(&mut self, i: usize, condition: u8) {
+        let fixup = self.asm.jcc(condition);
+        let slow = self.slow_now.get_or_insert(SlowPath { fixups: Vec::new(), insn: i, after: None });
+        slow.fixups.push(fixup);
+    }
+
+    /// A guest register as a host register; those in memory are loaded into `scratch`.
+    pub(super) fn value(&mut self, register: u8, scratch: u8) -> u8 {
+        pinned(register).unwrap_or_else(|| {
+            self.asm.load(scratch, guest(register));
+            scratch
+        })
+    }
+
+    /// The memory operand's offset into its segment, in `to`; flags stay.
+    pub(super) fn offset(&mut self, i: usize, to: u8, narrow: bool) {
+        let op = &self.ops[i];
+        let base = match op.base {
+            REG_ZERO => NONE,
+            REG_BLOCK => {
+                self.asm.load(S1, guest(REG_BLOCK));
+                S1
+            }
+            r => self.value(r & 15, S1),
+        };
+        let index = match op.index {
+            REG_ZERO => None,
+            r => Some((self.value(r & 15, S2), op.scale & 3)),
+        };
+        let m = Mem { base, index, disp: op.disp as i64 as i32 };
+        if narrow || op.prefix & ADDR32 != 0 {
+            self.asm.lea32(to, m);
+        } else if m.disp == 0 && index.is_none() && base != NONE {
+            if base != to {
+                self.asm.mov(to, base);
+            }
+        } else {
+            self.asm.lea(to, m);
+        }
+    }
+
+    /// Leaves in S1 a host pointer to the memory operand. Flags are in memory afterwards.
+    pub(super) fn access_operand(&mut self, i: usize, touch: Touch, size: u64) {
+        self.flags.save(&mut self.asm);
+        self.offset(i, S1, false);
+        let segment = self.ops[i].seg;
+        if segment != seg::FLAT as u8 {
+            self.asm.alu_load(Alu::Add, S1, segment_base(segment));
+        }
+        self.access(i, touch, size);
+    }
+
+    /// Turns the linear address in S1 into a host pointer, or leaves for tier 0.
+    pub(super) fn access(&mut self, i: usize, touch: Touch, size: u64) {
+        self.flags.save(&mut self.asm);
+        let tag = match touch {
+            Touch::Read => offset_of!(FastEntry, read_tag),
+            Touch::Write => offset_of!(FastEntry, write_tag),
+        };
+        let entry = |field: usize| Mem { base: ENV, index: Some((S2, 0)), disp: tlb(self.user, field) };
+        let (tag, host) = (entry(tag), entry(offset_of!(FastEntry, host)));
+        let a = &mut self.asm;
+        a.mov(S2, S1);
+        // Page number times the size of an entry.
+        a.shift_imm(true, 5, S2, 12 - size_of::<FastEntry>().trailing_zeros() as u8);
+        a.alu_imm(false, Alu::And, S2, ((FAST_ENTRIES - 1) * size_of::<FastEntry>()) as i32);
+        a.alu_load(Alu::Sub, S1, tag);
+        a.alu_imm(true, Alu::Cmp, S1, (PAGE_SIZE - size) as i32);
+        self.slow_if(i, cc::A);
+        self.asm.alu_load(Alu::Add, S1, host);
+        self.flags.clobbered();
+    }
+
+    /// Pushes what `value` puts into a register, given S2 as scratch.
+    pub(super) fn push(&mut self, i: usize, value: impl FnOnce(&mut Self) -> u8) {
+        self.flags.save(&mut self.asm);
+        self.asm.lea(S1, Mem::at(GUEST_SP, -8));
+        self.access(i, Touch::Write, 8);
+        let from = value(self);
+        self.asm.store(Mem::at(S1, 0), from);
+        self.asm.lea(GUEST_SP, Mem::at(GUEST_SP, -8));
+    }
+
+    /// The address behind the instruction, in S2.
+    pub(super) fn return_address(&mut self, i: usize) -> u8 {
+        self.asm.load(S2, guest(REG_BLOCK));
+        self.asm.lea(S2, Mem::at(S2, self.ops[i].next() as i32));
+        S2
+    }
+
+    /// Looks the address in S1 up among the jump targets; S2 is the entry. If it is not there,
+    /// tier 0 does the instruction.
+    pub(super) fn find_target(&mut self, i: usize) {
+        let field = |offset: usize| Mem::at(S2, offset as i32);
+        let a = &mut self.asm;
+        a.mov32(S2, S1);
+        a.alu_imm(false, Alu::And, S2, (JUMPS - 1) as i32);
+        a.shift_imm(false, 4, S2, size_of::<JumpTarget>().trailing_zeros() as u8);
+        a.alu_load(Alu::Add, S2, native(offset_of!(Native, jumps)));
+        a.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, rip)));
+        self.slow_if(i, cc::NE);
+        self.asm.load(S1, generation());
+        self.asm.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, generation)));
+        self.slow_if(i, cc::NE);
+        self.asm.load(S1, field(offset_of!(JumpTarget, rip)));
+    }
+
+    /// Goes to the target in S1, found at S2.
+    pub(super) fn jump_to_target(&mut self) {
+        self.asm.store(guest(REG_BLOCK), S1);
+        self.asm.jmp_mem(Mem::at(S2, offset_of!(JumpTarget, code) as i32));
+    }
+
+    /// Leaves the block for a place relative to its start. Flags must have been saved.
+    pub(super) fn exit(&mut self, offset: i64) {
+        let cell = self.buffer.new_cell();
+        if offset != 0 {
+            self.asm.alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
+        }
+        let in_page = (self.in_page as i64).wrapping_add(offset);
+        let near = (0..=PAGE_MASK as i64).contains(&in_page);
+        let address = self.buffer.cell_address(cell);
+        if !near {
+            self.asm.load(S2, generation());
+            self.asm.cmp_cell(S2, address + offset_of!(Cell, generation) as u64);
+            let fixup = self.asm.jcc(cc::NE);
+            self.far_exits.push((self.exits.len(), fixup));
+        }
+        self.asm.jmp_cell(address);
+        self.exits.push(ExitCell { cell, near, unlinked: 0 });
+    }
+
+    fn unlinked_exits(&mut self) {
+        let far = std::mem::take(&mut self.far_exits);
+        for n in 0..self.exits.len() {
+            for (_, fixup) in far.iter().filter(|(exit, _)| *exit == n) {
+                self.asm.bind(*fixup);
+            }
+            self.exits[n].unlinked = self.asm.address(self.asm.position());
+            self.asm.mov_imm(S1, self.exits[n].cell as i32);
+            self.asm.store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
+            self.asm.jmp_address(self.trampolines.boundary);
+        }
+    }
+
+    /// The canonical flags of a multiplication, whose result's low part is in a host register, or
+    /// in memory. The processor says CF.
+    pub(super) fn save_product_flags(&mut self, result: Result<u8, Mem>, size: u64) {
+        let a = &mut self.asm;
+        a.setcc(2, S2);
+        a.mov(S1, RAX);
+        match result {
+            Ok(register) => a.test_sized(register, size),
+            Err(memory) => a.cmp_zero_sized(memory, size),
+        }
+        a.bytes(&[0x9f]); // lahf
+        a.mov_sized(RAX, S2, 1);
+        a.bytes(&[0x80, 0xe4, 0xef]); // and ah, ~AF
+        a.bytes(&[0x08, 0xc4]); // or ah, al
+        a.store_sized(native(offset_of!(Native, flags)), RAX, 2);
+        a.mov(RAX, S1);
+        self.flags = FlagState::in_memory();
+    }
+}
+
+impl Form {
+    /// Whether control does not fall through to the next instruction.
+    pub(super) fn ends_block(self) -> bool {
+        matches!(
+            self,
+            Form::Jump
+                | Form::JumpIf
+                | Form::JumpIndirect
+                | Form::Call
+                | Form::CallIndirect
+                | Form::Return
+        )
+    }
+}

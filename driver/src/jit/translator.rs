@@ -1,0 +1,344 @@
+//! Which blocks are translated, how they are found and linked, and running them.
+
+use iced_x86::{Code, Decoder, Encoder, Instruction};
+
+use super::block::{Builder, ExitCell, Input, JUMPS, JumpTarget};
+use super::buffer::{Cell, CodeBuffer};
+use super::flags::{ALL, pack, unpack};
+use super::form::{Form, Shape, shape};
+use super::state::{Entry, Ran, Tier, TierStats};
+use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
+use crate::core::Core;
+use crate::cpu::flags::{self, LazyFlags};
+use crate::cpu::state::REG_BLOCK;
+use crate::mem::addr::PAGE_MASK;
+use crate::tick::Tick;
+use crate::x86::block::{Block, BlockCache};
+
+/// A translated block.
+#[derive(Debug)]
+struct Translation {
+    entry: u64,
+    insns: u32,
+    /// Cells of other blocks that jump here.
+    incoming: Vec<(u32, u64)>,
+    /// What tier 0 needs to do instructions of it. Host code points here.
+    _sites: Box<[Site]>,
+}
+
+
+/// What exists while translating is possible.
+#[derive(Debug)]
+struct Works {
+    buffer: CodeBuffer,
+    trampolines: Trampolines,
+    /// Bytes of the fixed code at the start of the buffer.
+    fixed: usize,
+    blocks: Vec<Translation>,
+    /// One table per privilege.
+    jumps: [Box<[JumpTarget; JUMPS]>; 2],
+    /// The jump that left translated code last, and the address it leads to.
+    pending: Option<(ExitCell, u64)>,
+    /// For each cell, the exit it belongs to.
+    cells: Vec<ExitCell>,
+    stats: TierStats,
+}
+
+/// Tier 1.
+#[derive(Debug, Default)]
+pub(crate) struct Translator {
+    tier: Tier,
+    works: Option<Box<Works>>,
+}
+
+/// An upper bound for the code of a block.
+const BLOCK_BYTES_MAX: usize = 32 << 10;
+const BLOCK_CELLS_MAX: usize = 4;
+
+impl Translator {
+    /// Chooses a tier; says which one it has become, since a host may not allow translated code.
+    pub(crate) fn set_tier(&mut self, tier: Tier) -> Tier {
+        self.tier = tier;
+        if tier == Tier::One && self.works.is_none() {
+            self.works = Works::new().map(Box::new);
+            if self.works.is_none() {
+                self.tier = Tier::Zero;
+            }
+        }
+        self.tier
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    pub(crate) fn stats(&self, core: &Core) -> TierStats {
+        let Some(works) = &self.works else { return TierStats::default() };
+        let mut by_code: Vec<(String, u64)> = Code::values()
+            .zip(&core.native.histogram)
+            .filter(|(_, count)| **count != 0)
+            .map(|(code, count)| (format!("{code:?}"), *count))
+            .collect();
+        by_code.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        TierStats {
+            calls: core.native.calls,
+            slow_accesses: core.native.slow_accesses,
+            code_bytes: works.buffer.used() as u64,
+            by_code,
+            ..works.stats.clone()
+        }
+    }
+
+    /// Runs a block, and whatever follows it, if it is translated; translates it if it is time.
+    /// RIP is at its start, and `limit` ticks may pass.
+    #[inline]
+    pub(crate) fn run(
+        &mut self,
+        core: &mut Core,
+        blocks: &mut BlockCache,
+        id: u32,
+        limit: u64,
+    ) -> Option<Ran> {
+        if self.tier == Tier::Zero {
+            return None;
+        }
+        let works = self.works.as_deref_mut()?;
+        if !blocks.dropped.is_empty() {
+            works.unlink_dropped(blocks);
+        }
+        let user = core.user & 1;
+        let block = blocks.get_mut(id)?;
+        let number = match block.native[user].number() {
+            Some(number) => number,
+            None => {
+                if !block.native[user].warm() {
+                    works.pending = None;
+                    return None;
+                }
+                works.translate(core, blocks, id)?
+            }
+        };
+        works.run(core, number, limit)
+    }
+}
+
+impl Works {
+    fn new() -> Option<Self> {
+        let mut buffer = CodeBuffer::new().ok()?;
+        let trampolines = Trampolines::new(&mut buffer);
+        let table = || Box::new([JumpTarget::default(); JUMPS]);
+        Some(Works {
+            fixed: buffer.used(),
+            buffer,
+            trampolines,
+            blocks: Vec::new(),
+            jumps: [table(), table()],
+            pending: None,
+            cells: Vec::new(),
+            stats: TierStats::default(),
+        })
+    }
+
+    fn run(&mut self, core: &mut Core, number: u32, limit: u64) -> Option<Ran> {
+        let translation = self.blocks.get(number as usize)?;
+        if u64::from(translation.insns) > limit
+            || core.cpu.shadow
+            || core.cpu.system_flags & flags::TF != 0
+        {
+            self.pending = None;
+            return None;
+        }
+        let entry = translation.entry;
+        let rip = core.cpu.rip;
+        let user = core.user & 1;
+        let generation = core.tlb.fetch_generation;
+        let target = JumpTarget { rip, code: entry, generation, reserved: 0 };
+        self.jumps[user][rip as usize & (JUMPS - 1)] = target;
+        if let Some((exit, target)) = self.pending.take()
+            && target == rip
+        {
+            self.link(exit, number, generation);
+        }
+        core.cpu.regs[REG_BLOCK as usize] = rip;
+        core.cpu.system_flags &= !flags::RF;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(i64::MAX >> 4);
+        let native = &mut core.native;
+        native.budget = limit;
+        native.end = core.tick.0.wrapping_add(limit as u64);
+        native.flags = pack(core.cpu.lazy.bits());
+        native.jumps = self.jumps[user].as_ptr().expose_provenance() as u64;
+        let began = core.tick.0;
+        let how = self.trampolines.enter(core, entry);
+        let ran = self.left(core, how);
+        self.stats.entries += 1;
+        self.stats.ticks += core.tick.0.wrapping_sub(began);
+        Some(ran)
+    }
+
+    /// Brings the core into the state that tier 0 leaves between two blocks.
+    fn left(&mut self, core: &mut Core, how: u32) -> Ran {
+        let start = core.cpu.regs[REG_BLOCK as usize];
+        if how == BOUNDARY {
+            let n = &core.native;
+            core.tick = Tick(n.end.wrapping_sub(n.budget as u64));
+            core.cpu.lazy = LazyFlags::from_bits(unpack(n.flags));
+            core.cpu.rip = start;
+            core.place = 0;
+            let exit = self.cells.get(n.exit_cell as usize).copied();
+            self.pending = exit.map(|exit| (exit, start));
+            return Ran::Completed;
+        }
+        let site = self.trampolines.last_site(&core.native);
+        let done = u64::from(site.op.index_in_block) + u64::from(how == LEFT);
+        core.tick.0 += done;
+        core.place = 0;
+        if how != LEFT {
+            core.cpu.rip = start.wrapping_add(u64::from(site.op.offset));
+            core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+            return Ran::Trapped(site.op.len);
+        }
+        if !site.ends {
+            core.cpu.rip = start.wrapping_add(site.op.next());
+        }
+        core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
+        Ran::Completed
+    }
+
+    /// No translation is anyone's target any more.
+    fn forget_jumps(&mut self) {
+        for table in &mut self.jumps {
+            table.fill(JumpTarget::default());
+        }
+    }
+
+    /// Lets a jump go straight to a translation.
+    fn link(&mut self, exit: ExitCell, number: u32, generation: u64) {
+        let Some(to) = self.blocks.get_mut(number as usize) else { return };
+        let cell = Cell { target: to.entry, generation };
+        self.buffer.set_cell(exit.cell, cell);
+        if exit.near {
+            to.incoming.push((exit.cell, exit.unlinked));
+        }
+    }
+
+    /// The code of these blocks is no more.
+    fn unlink_dropped(&mut self, blocks: &mut BlockCache) {
+        for number in blocks.dropped.drain(..) {
+            let Some(gone) = self.blocks.get_mut(number as usize) else { continue };
+            for (cell, unlinked) in gone.incoming.drain(..) {
+                self.buffer.set_cell(cell, Cell { target: unlinked, generation: 0 });
+            }
+        }
+        self.pending = None;
+    }
+
+    /// Throws everything away.
+    fn flush(&mut self, blocks: &mut BlockCache) {
+        blocks.forget_translations();
+        self.buffer.truncate(self.fixed);
+        self.blocks.clear();
+        self.cells.clear();
+        self.pending = None;
+        self.forget_jumps();
+        self.stats.flushes += 1;
+    }
+
+    fn translate(&mut self, core: &mut Core, blocks: &mut BlockCache, id: u32) -> Option<u32> {
+        if !self.buffer.has_room(BLOCK_BYTES_MAX, BLOCK_CELLS_MAX) {
+            self.flush(blocks);
+        }
+        if core.native.histogram.is_empty() {
+            core.native.histogram = vec![0; Code::values().len()];
+        }
+        let user = core.user & 1;
+        let block = blocks.get_mut(id)?;
+        let translation = self.translated(core, block, user);
+        let Some(translation) = translation else {
+            block.native[user].set_never();
+            self.pending = None;
+            return None;
+        };
+        let number = self.blocks.len() as u32;
+        block.native[user].set(number);
+        self.stats.translated += 1;
+        self.stats.translated_insns += u64::from(translation.insns);
+        self.blocks.push(translation);
+        Some(number)
+    }
+
+    fn translated(&mut self, core: &Core, block: &Block, user: usize) -> Option<Translation> {
+        if !block.is_long() || block.hooked || block.crosses_pages() || block.ops.is_empty() {
+            return None;
+        }
+        let start = block.start();
+        let code = core.ram.bytes().get(start..start + block.len as usize)?;
+        let mut decoder = Decoder::with_ip(64, code, 0, crate::x86::decode::OPTIONS);
+        let insns: Vec<Instruction> =
+            block.ops.iter().map(|_| decoder.decode()).collect();
+        let shapes: Vec<Shape> =
+            insns.iter().zip(&block.ops).map(|(insn, op)| shape(insn, op)).collect();
+        let last = block.ops.len() - 1;
+        let sites: Box<[Site]> = (block.ops.iter().zip(&insns).zip(&shapes).enumerate())
+            .map(|(i, ((op, insn), shape))| Site {
+                op: op.clone(),
+                block_insns: block.ops.len() as u32,
+                ends: i == last && block.sets_rip,
+                untranslated: shape.form == Form::Untranslated,
+                code: insn.code() as u16,
+            })
+            .collect();
+        let dead = dead_flags(&shapes);
+        let mut encoder = Encoder::new(64);
+        let input = Input {
+            insns: &insns,
+            ops: &block.ops,
+            shapes: &shapes,
+            dead: &dead,
+            sites: &sites,
+            user,
+            in_page: start as u64 & PAGE_MASK,
+            trampolines: self.trampolines,
+        };
+        let mut builder = Builder::new(input, &mut encoder, &mut self.buffer);
+        builder.build()?;
+        let (code, exits) = (std::mem::take(&mut builder.asm.code), std::mem::take(&mut builder.exits));
+        let entry = builder.asm.address(0);
+        self.buffer.append(&code);
+        for exit in &exits {
+            self.buffer.set_cell(exit.cell, Cell { target: exit.unlinked, generation: 0 });
+            let n = exit.cell as usize;
+            if self.cells.len() <= n {
+                self.cells.resize(n + 1, *exit);
+            }
+            self.cells[n] = *exit;
+        }
+        Some(Translation {
+            entry,
+            insns: block.ops.len() as u32,
+            incoming: Vec::new(),
+            _sites: sites,
+        })
+    }
+}
+
+/// For each instruction, whether the flags it leaves are all written again before they are read,
+/// saved or visible.
+fn dead_flags(shapes: &[Shape]) -> Vec<bool> {
+    let mut dead = vec![false; shapes.len()];
+    // Whether the flags before the instruction looked at last are of no interest.
+    let mut unread = false;
+    for (i, shape) in shapes.iter().enumerate().rev() {
+        dead[i] = unread;
+        if shape.saves_flags() || shape.reads != 0 {
+            unread = false;
+        } else if shape.writes == ALL {
+            unread = true;
+        } else if shape.writes != 0 {
+            // What it leaves of the earlier flags is as alive as what it writes.
+            unread = dead[i];
+        }
+    }
+    dead
+}
+
+const _: fn(&mut Entry) = Entry::reset;

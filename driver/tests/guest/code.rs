@@ -1,0 +1,228 @@
+//! Code that changes under the machine: overwritten, moved by the page tables, or both.
+
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+use crate::common::*;
+
+/// Code for these tests: two pages, also mapped at [`ALIAS`].
+const TARGET: u64 = FREE;
+const ALIAS: u64 = 0x70_0000;
+
+/// `MOV EAX, value; RET`, whose immediate is at offset 1.
+fn constant(value: u8) -> [u8; 6] {
+    [0xb8, value, 0, 0, 0, 0xc3]
+}
+
+/// Adds what the code at `at` returns to R8, shifted in from the right.
+fn ask(a: &mut CodeAssembler, at: u64) -> Result<(), IcedError> {
+    a.mov(rbx, at)?;
+    a.call(rbx)?;
+    a.shl(r8, 8)?;
+    a.or(r8, rax)
+}
+
+#[test]
+fn the_next_instruction_of_the_block_can_be_overwritten() {
+    let code = |target: u64| {
+        move |a: &mut CodeAssembler| {
+            a.mov(byte_ptr(target), 7)?;
+            a.mov(r8d, 1)
+        }
+    };
+    // The immediate is in the last four bytes; code that ends the run follows.
+    let len = assemble(CODE, code(0x1234_5678)).len() as u64;
+    let ended = Guest::new(code(CODE + len - 4)).run();
+    ended.code();
+    assert_eq!(ended.reg(8), 7);
+}
+
+#[test]
+fn a_loop_that_rewrites_itself_each_time_is_seen_each_time() {
+    let mut guest = Guest::new(|a| {
+        let mut again = a.create_label();
+        a.xor(r9d, r9d)?;
+        a.mov(ecx, 200)?;
+        a.set_label(&mut again)?;
+        a.mov(byte_ptr(TARGET + 1), cl)?;
+        a.mov(rbx, TARGET)?;
+        a.call(rbx)?;
+        a.add(r9, rax)?;
+        a.dec(ecx)?;
+        a.jne(again)
+    });
+    guest.put(TARGET, &constant(0));
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.reg(9), 200 * 201 / 2);
+}
+
+#[test]
+fn both_halves_of_an_instruction_across_pages_can_be_overwritten() {
+    // The opcode is the last byte of the first page.
+    let start = TARGET + 0xfff;
+    let mut guest = Guest::new(|a| {
+        ask(a, start)?;
+        a.mov(byte_ptr(start + 1), 2)?;
+        ask(a, start)?;
+        // MOV EAX becomes MOV ECX.
+        a.mov(byte_ptr(start), 0xb9)?;
+        a.mov(eax, 0)?;
+        a.mov(ecx, 0)?;
+        ask(a, start)?;
+        a.mov(r9, rcx)
+    });
+    guest.put(start, &constant(1));
+    let ended = guest.run();
+    ended.code();
+    assert_eq!((ended.reg(8), ended.reg(9)), (0x01_0200, 2));
+}
+
+#[test]
+fn a_write_through_another_mapping_counts() {
+    let mut guest = Guest::new(|a| {
+        ask(a, TARGET)?;
+        a.mov(byte_ptr(ALIAS + 1), 2)?;
+        ask(a, TARGET)?;
+        // And the other way around.
+        ask(a, ALIAS)?;
+        a.mov(byte_ptr(TARGET + 1), 3)?;
+        ask(a, ALIAS)
+    });
+    guest.map(ALIAS, TARGET | P | W);
+    guest.put(TARGET, &constant(1));
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.reg(8), 0x0102_0203);
+}
+
+#[test]
+fn repetitions_and_wide_stores_count() {
+    let mut guest = Guest::new(|a| {
+        ask(a, TARGET)?;
+        a.lea(rsi, ptr(TARGET + 0x100))?;
+        a.lea(rdi, ptr(TARGET))?;
+        a.mov(ecx, 6)?;
+        a.rep().movsb()?;
+        ask(a, TARGET)?;
+        a.movups(xmm0, xmmword_ptr(TARGET + 0x110))?;
+        a.movups(xmmword_ptr(TARGET), xmm0)?;
+        ask(a, TARGET)?;
+        // From the page before, so that the store crosses into the code.
+        a.mov(rax, qword_ptr(TARGET + 0x120))?;
+        a.mov(qword_ptr(TARGET - 2), rax)?;
+        ask(a, TARGET)
+    });
+    guest.put(TARGET, &constant(1));
+    guest.put(TARGET + 0x100, &constant(2));
+    guest.put(TARGET + 0x110, &constant(3));
+    guest.put(TARGET + 0x122, &constant(4));
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.reg(8), 0x0102_0304);
+}
+
+#[test]
+fn the_second_page_of_an_instruction_can_be_mapped_elsewhere() {
+    let start = ALIAS + 0xfff;
+    let entry = Guest::new(|_| Ok(())).entry(ALIAS + 0x1000, 0);
+    let mut guest = Guest::new(|a| {
+        for (page, flush) in [(0x2000, false), (0x2000, true), (0x1000, true)] {
+            ask(a, start)?;
+            a.mov(rax, TARGET + page | P | W)?;
+            a.mov(qword_ptr(entry), rax)?;
+            if flush {
+                a.invlpg(byte_ptr(ALIAS + 0x1000))?;
+            }
+        }
+        ask(a, start)
+    });
+    guest.map(ALIAS, TARGET | P | W);
+    guest.map(ALIAS + 0x1000, (TARGET + 0x1000) | P | W);
+    guest.put(TARGET + 0xfff, &constant(1));
+    guest.put(TARGET + 0x2000, &constant(2)[1..]);
+    let ended = guest.run();
+    ended.code();
+    // Not seen before the first INVLPG, seen after it, and back again.
+    assert_eq!(ended.reg(8), 0x0101_0201);
+}
+
+#[test]
+fn a_missing_second_page_faults_at_its_own_address() {
+    let start = ALIAS + 0xffe;
+    let mut guest = Guest::new(|a| {
+        let mut end = a.create_label();
+        a.lea(r15, ptr(end))?;
+        ask(a, start)?;
+        a.set_label(&mut end)?;
+        a.nop()
+    });
+    guest.map(ALIAS, TARGET | P | W);
+    guest.put(TARGET + 0xffe, &constant(1));
+    let ended = guest.run();
+    ended.code();
+    let events = ended.events();
+    assert_eq!(events.len(), 1);
+    let e = events[0];
+    assert_eq!(
+        (e.vector, e.error, e.rip, e.cr2),
+        (14, 0x10, start, ALIAS + 0x1000)
+    );
+}
+
+/// The bits a page walk sets can be in code, even in the code that is about to run.
+#[test]
+fn an_accessed_bit_that_falls_into_code_is_seen() {
+    // The table that maps this page lies in a page that also is the code: its entry 0 maps a page
+    // of data, and its bytes, from the low end, are `ADD [RAX], AL`-like rubbish until bit 5 is
+    // set. Entry bytes: 0x03 = P | W, then the frame. With the accessed bit: 0x23.
+    // 03 00    ADD EAX, [RAX]
+    // 23 00    AND EAX, [RAX]
+    let va = 0x4000_0000u64;
+    let frame = FREE;
+    let mut guest = Guest::new(|a| {
+        a.mov(rax, FREE + 0x800)?;
+        a.mov(rbx, va)?;
+        a.mov(rcx, TARGET + 0x1000)?;
+        a.call(rcx)?;
+        a.mov(r8, rax)?;
+        // The walk for this access changes the opcode.
+        a.mov(dl, byte_ptr(rbx))?;
+        a.mov(rax, FREE + 0x800)?;
+        a.call(rcx)?;
+        a.mov(r9, rax)
+    });
+    let level1 = guest.entry(va, 1);
+    guest.put64(level1, (TARGET + 0x1000) | P | W);
+    // Three bytes of the entry must make a harmless instruction each: 03 00 08 00 = ADD EAX, [RAX];
+    // OR [RAX], AL; then zeros, ADD [RAX], AL, of which the last is followed by RET in entry 1.
+    guest.put64(TARGET + 0x1000, frame | P | W);
+    guest.put(TARGET + 0x1008, &[0xc3]);
+    guest.put64(FREE + 0x800, 0);
+    let ended = guest.run();
+    // 03 00 | 08 00 | 00 00 | 00 00: EAX + [RAX] keeps the address and loses nothing else.
+    ended.code();
+    assert_eq!(ended.reg(8), FREE + 0x800);
+    assert_ne!(ended.reg(9), ended.reg(8), "AND, not ADD");
+}
+
+#[test]
+fn data_beside_code_works_and_the_decoded_code_is_bounded() {
+    // Every byte of two pages becomes the start of a block.
+    let mut guest = Guest::new(|a| {
+        let mut again = a.create_label();
+        a.mov(rbx, TARGET)?;
+        a.mov(ecx, 0x1f00)?;
+        a.set_label(&mut again)?;
+        a.call(rbx)?;
+        a.inc(rbx)?;
+        a.inc(dword_ptr(TARGET + 0x1f80))?;
+        a.dec(ecx)?;
+        a.jne(again)
+    });
+    guest.put(TARGET, &[0x90; 0x1f00]);
+    guest.put(TARGET + 0x1f00, &[0xc3]);
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.get64(TARGET + 0x1f80), 0x1f00);
+}

@@ -1,0 +1,392 @@
+//! A recording as a place to walk in, both ways.
+//!
+//! Going back is going forward from an earlier checkpoint. The machine is deterministic, so wherever
+//! a walk comes from, a [`Mark`] is the same state to the last bit.
+
+use std::fmt;
+
+use colinux_driver::debug::{DebugPlan, DebugStop};
+use colinux_driver::machine::Machine;
+use colinux_tracer::{EventMask, Levels, Manifest, Reader, StateDigest};
+
+use crate::checkpoint::{BUDGET_BYTES, Checkpoints, Keep};
+use crate::error::ReplayError;
+use crate::runner::NoSink;
+use crate::session::{Progress, Session};
+use crate::watch::{Halt, Stops};
+
+/// An exact place: the moment before an instruction is tried.
+///
+/// The tick alone does not say it, since an instruction that faults leads to its handler without a
+/// tick: those are further attempts at the same tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// Instructions retired so far.
+    pub tick: u64,
+    /// Tries at this tick that came to nothing.
+    pub attempt: u32,
+}
+
+impl Mark {
+    /// The first moment at a tick.
+    pub const fn at(tick: u64) -> Self {
+        Mark { tick, attempt: 0 }
+    }
+
+    const fn next(self) -> Self {
+        Mark { tick: self.tick, attempt: self.attempt.saturating_add(1) }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.tick)?;
+        if self.attempt > 0 { write!(f, "'{}", self.attempt) } else { Ok(()) }
+    }
+}
+
+/// Why a walk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TimelineError {
+    /// The recording cannot be replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The replay did not go as the recording did.
+    #[error("the replay diverges: {0}")]
+    Lost(String),
+    /// A place that the recording does not have.
+    #[error("{wanted} is not in the recording, which ends at @{last}")]
+    Outside {
+        /// The place.
+        wanted: Mark,
+        /// The last tick.
+        last: u64,
+    },
+}
+
+/// Asked now and then during a walk, with the tick it has come to; `false` interrupts the walk.
+pub type KeepGoing<'a> = &'a mut dyn FnMut(u64) -> bool;
+
+/// Ticks between two questions whether to go on: some ten milliseconds.
+const SLICE_TICKS: u64 = 1_000_000;
+/// Distances before a place that was sought at which checkpoints are left, so that going back from
+/// it in small steps is quick.
+const LOCAL_DISTANCES: [u64; 4] = [16_000_000, 2_000_000, 200_000, 20_000];
+
+/// A recording with a cursor.
+#[derive(Debug)]
+pub struct Timeline {
+    session: Session,
+    checkpoints: Checkpoints,
+    stops: Stops,
+    at: Mark,
+    /// At the end of the recording, where no instruction follows.
+    ended: bool,
+    /// The machine stands at its arrival, whose breakpoint has been looked at.
+    arrived: bool,
+    /// The machine has run from here without a jump.
+    since: u64,
+    /// Further ticks at which to leave a checkpoint, descending.
+    planned: Vec<u64>,
+}
+
+/// How a run ended.
+enum Ran {
+    Stopped(DebugStop),
+    End,
+    Interrupted,
+}
+
+impl Timeline {
+    /// A timeline with the cursor at the start.
+    pub fn open(reader: &Reader) -> Result<Self, TimelineError> {
+        Self::with_budget(reader, BUDGET_BYTES)
+    }
+
+    /// A timeline whose checkpoints take so many bytes of memory.
+    pub fn with_budget(reader: &Reader, budget: u64) -> Result<Self, TimelineError> {
+        let session = Session::with_events(reader, EventMask::from_levels(&Levels::off()))?;
+        let mut timeline = Timeline {
+            session,
+            checkpoints: Checkpoints::new(budget),
+            stops: Stops::default(),
+            at: Mark::default(),
+            ended: false,
+            arrived: false,
+            since: 0,
+            planned: Vec::new(),
+        };
+        timeline.keep(Keep::Grid);
+        timeline.run(Mark::default(), false, &mut |_| true)?;
+        Ok(timeline)
+    }
+
+    /// Where the cursor is.
+    pub fn at(&self) -> Mark {
+        self.at
+    }
+
+    /// Whether the cursor is at the end of the recording.
+    pub fn is_at_end(&self) -> bool {
+        self.ended
+    }
+
+    /// The last tick of the recording.
+    pub fn last_tick(&self) -> u64 {
+        self.session.last_tick()
+    }
+
+    /// What was recorded.
+    pub fn manifest(&self) -> &Manifest {
+        self.session.manifest()
+    }
+
+    /// The machine at the cursor.
+    pub fn machine(&self) -> &Machine {
+        self.session.runner().machine()
+    }
+
+    /// The machine at the cursor, for reading its memory.
+    pub fn machine_mut(&mut self) -> &mut Machine {
+        self.session.runner_mut().machine_mut()
+    }
+
+    /// The digest of the state at the cursor.
+    pub fn digest(&mut self) -> StateDigest {
+        self.session.runner_mut().digest()
+    }
+
+    /// The breakpoints and watchpoints.
+    pub fn stops(&mut self) -> &mut Stops {
+        &mut self.stops
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&mut self) -> &mut Checkpoints {
+        &mut self.checkpoints
+    }
+
+    /// Goes to a place.
+    pub fn seek(&mut self, to: Mark, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
+        let last = self.last_tick();
+        if to.tick > last {
+            return Err(TimelineError::Outside { wanted: to, last });
+        }
+        if to == self.at && (self.arrived || self.ended) {
+            return Ok(Halt::Arrived);
+        }
+        let kept = self.checkpoints.at_or_before(to.tick).unwrap_or(0);
+        let ahead = !self.ended && self.at <= to && self.at.tick >= kept;
+        if !ahead {
+            self.restore(kept);
+        }
+        let from = self.session.runner().tick();
+        self.planned = LOCAL_DISTANCES
+            .iter()
+            .rev()
+            .map(|distance| to.tick.saturating_sub(*distance))
+            .filter(|tick| *tick > from)
+            .collect();
+        let ran = self.run(to, false, keep_going);
+        self.planned.clear();
+        Ok(match ran? {
+            Ran::Stopped(stop) => stop.into(),
+            Ran::End if to.tick >= last => Halt::Arrived,
+            Ran::End => Halt::End,
+            Ran::Interrupted => Halt::Interrupted,
+        })
+    }
+
+    /// One instruction forward, or one try that leads to a handler.
+    pub fn step(&mut self) -> Result<Halt, TimelineError> {
+        if self.ended {
+            return Ok(Halt::End);
+        }
+        let to = self.at.next();
+        Ok(match self.run(to, true, &mut |_| true)? {
+            Ran::Stopped(stop) => stop.into(),
+            Ran::End => Halt::End,
+            Ran::Interrupted => Halt::Interrupted,
+        })
+    }
+
+    /// Back to where [`Timeline::step`] would come from.
+    pub fn step_back(&mut self) -> Result<Halt, TimelineError> {
+        let Some(before) = self.before()? else { return Ok(Halt::Start) };
+        self.seek(before, &mut |_| true)
+    }
+
+    /// The place one step before the cursor.
+    fn before(&mut self) -> Result<Option<Mark>, TimelineError> {
+        let at = self.at;
+        if let Some(attempt) = at.attempt.checked_sub(1) {
+            return Ok(Some(Mark { tick: at.tick, attempt }));
+        }
+        let Some(tick) = at.tick.checked_sub(1) else { return Ok(None) };
+        if self.since > tick {
+            // How often the instruction before was tried is not known: come from there.
+            self.seek(Mark::at(tick), &mut |_| true)?;
+            self.seek(at, &mut |_| true)?;
+        }
+        let stalls = self.machine().stalls();
+        let attempt = if stalls.tick.0 == tick { stalls.attempt } else { 0 };
+        Ok(Some(Mark { tick, attempt }))
+    }
+
+    /// Runs on to the next stop.
+    pub fn forward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
+        if self.ended {
+            return Ok(Halt::End);
+        }
+        let end = Mark { tick: self.last_tick(), attempt: u32::MAX };
+        Ok(match self.run(end, true, keep_going)? {
+            Ran::Stopped(stop) => stop.into(),
+            Ran::End => Halt::End,
+            Ran::Interrupted => Halt::Interrupted,
+        })
+    }
+
+    /// Runs back to the last stop before the cursor: searches forward, one stretch between
+    /// checkpoints after the other, the latest first.
+    pub fn backward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
+        let mut upper = self.at;
+        loop {
+            let reach = if upper.attempt > 0 { Some(upper.tick) } else { upper.tick.checked_sub(1) };
+            let kept = reach.and_then(|tick| self.checkpoints.at_or_before(tick));
+            let Some(kept) = kept else {
+                self.seek(Mark::default(), keep_going)?;
+                return Ok(Halt::Start);
+            };
+            self.restore(kept);
+            let mut last = None;
+            loop {
+                match self.run(upper, true, keep_going)? {
+                    Ran::Stopped(DebugStop::Watch(hit)) if Mark::from(hit.during) < upper => {
+                        last = Some((hit.during.into(), Halt::Watch(hit)));
+                    }
+                    Ran::Stopped(DebugStop::Breakpoint) if self.at < upper => {
+                        last = Some((self.at, Halt::Breakpoint));
+                    }
+                    Ran::Stopped(_) | Ran::End => break,
+                    Ran::Interrupted => {
+                        self.seek(upper, &mut |_| true)?;
+                        return Ok(Halt::Interrupted);
+                    }
+                }
+            }
+            if let Some((mark, halt)) = last {
+                self.seek(mark, &mut |_| true)?;
+                return Ok(halt);
+            }
+            upper = Mark::at(kept);
+        }
+    }
+
+    /// Leaves a checkpoint here.
+    fn keep(&mut self, keep: Keep) {
+        let given = self.session.given();
+        let machine = self.session.runner_mut().machine_mut();
+        self.checkpoints.take(machine, given, keep);
+    }
+
+    fn restore(&mut self, tick: u64) {
+        let machine = self.session.runner_mut().machine_mut();
+        if let Some(given) = self.checkpoints.restore(tick, machine) {
+            self.session.restored(given);
+            self.at = Mark::at(tick);
+            self.ended = false;
+            self.arrived = false;
+            self.since = tick;
+        }
+    }
+
+    /// Runs forward to `target`, or to a stop before it if they count.
+    fn run(
+        &mut self,
+        target: Mark,
+        stops: bool,
+        keep_going: KeepGoing<'_>,
+    ) -> Result<Ran, TimelineError> {
+        let mut plan = DebugPlan { after: self.arrived.then(|| self.at.into()), ..Default::default() };
+        if stops {
+            plan.breakpoints.clone_from(&self.stops.breakpoints);
+            plan.watches.clone_from(&self.stops.watches);
+        }
+        let mut target = target;
+        let mut interrupted = false;
+        self.machine_mut().debug(&plan);
+        while self.session.runner().tick() < target.tick {
+            let until = self.slice_end(target.tick);
+            if let Some(ran) = self.advance(until)? {
+                return Ok(ran);
+            }
+            let tick = self.session.runner().tick();
+            if self.planned.last() == Some(&tick) {
+                self.planned.pop();
+                let keep = self.checkpoints.local();
+                self.keep(keep);
+            } else if tick.is_multiple_of(self.checkpoints.grid()) && !self.checkpoints.has(tick) {
+                self.keep(Keep::Grid);
+            }
+            if tick < target.tick && !keep_going(tick) {
+                interrupted = true;
+                target = Mark::at(tick);
+            }
+        }
+        plan.from = Some(target.into());
+        self.machine_mut().debug(&plan);
+        // The attempts at this tick first: a tick further only where there are not so many.
+        let mut until = target.tick;
+        loop {
+            until = until.max(self.session.runner().tick()) + 1;
+            if let Some(ran) = self.advance(until)? {
+                return Ok(match ran {
+                    Ran::Stopped(DebugStop::Arrived) if interrupted => Ran::Interrupted,
+                    ran => ran,
+                });
+            }
+        }
+    }
+
+    /// Where to look up from running next.
+    fn slice_end(&self, target: u64) -> u64 {
+        let tick = self.session.runner().tick();
+        let grid = self.checkpoints.grid();
+        let mut end = target.min(tick.saturating_add(SLICE_TICKS));
+        end = end.min((tick / grid + 1).saturating_mul(grid));
+        match self.planned.last() {
+            Some(&planned) if planned > tick => end.min(planned),
+            _ => end,
+        }
+    }
+
+    /// Runs until a tick is reached (`None`), or something else comes first.
+    fn advance(&mut self, until: u64) -> Result<Option<Ran>, TimelineError> {
+        self.arrived = false;
+        loop {
+            let step = self.session.advance(until, &mut NoSink)?;
+            match step {
+                Progress::Reached => {
+                    self.at = Mark::at(self.session.runner().tick());
+                    return Ok(None);
+                }
+                Progress::End(_) => {
+                    self.at = Mark::at(self.session.runner().tick());
+                    self.ended = true;
+                    return Ok(Some(Ran::End));
+                }
+                Progress::Lost(why) => return Err(TimelineError::Lost(why)),
+                Progress::More => {
+                    let machine = self.session.runner_mut().machine_mut();
+                    machine.take_console();
+                    if let Some(stop) = machine.take_debug_stop() {
+                        self.at = machine.arrival().into();
+                        // A watch is reported before the breakpoint at the same place.
+                        self.arrived = !matches!(stop, DebugStop::Watch(_));
+                        return Ok(Some(Ran::Stopped(stop)));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Walking in a recording of a real kernel, both ways: wherever a walk comes from, a place is the
+//! same state to the last bit.
+
+mod common;
+
+use colinux_driver::debug::{DebugPlan, WatchSpace};
+use colinux_driver::tick::Tick;
+use colinux_replay::session::Progress;
+use colinux_replay::watch::{Watched, watch};
+use colinux_replay::{Halt, Mark, NoSink, Session, Timeline};
+use colinux_tracer::{Reader, StateDigest};
+use common::Sandbox;
+
+/// The same walk in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn go_on(_: u64) -> bool {
+    true
+}
+
+/// A boot, cut off after so many ticks, on which later tests walk.
+fn boot(sandbox: &Sandbox, until: &str) -> Reader {
+    let kernel = common::kernel("6.1");
+    let path = sandbox.path("boot.clt");
+    let path = path.to_str().unwrap();
+    sandbox.ok(&["record", "--kernel", &kernel, "--memory", "128M", "--until", until, "-o", path]);
+    Reader::open(path).unwrap()
+}
+
+/// The digests at places, in order, on a machine that only runs forward.
+fn straight(reader: &Reader, marks: &[Mark]) -> Vec<StateDigest> {
+    let mut session = Session::open(reader).unwrap();
+    let mut digests = Vec::new();
+    for mark in marks {
+        let machine = session.runner_mut().machine_mut();
+        machine.debug(&DebugPlan::default());
+        while machine_tick(&session) < mark.tick {
+            match session.advance(mark.tick, &mut NoSink).unwrap() {
+                Progress::Reached | Progress::End(_) => break,
+                Progress::More => {}
+                Progress::Lost(why) => panic!("{why}"),
+            }
+        }
+        if mark.tick < session.last_tick() {
+            let plan = DebugPlan { from: Some((*mark).into()), ..DebugPlan::default() };
+            session.runner_mut().machine_mut().debug(&plan);
+            loop {
+                session.advance(mark.tick + 1, &mut NoSink).unwrap();
+                if session.runner_mut().machine_mut().take_debug_stop().is_some() {
+                    break;
+                }
+                assert_eq!(machine_tick(&session), mark.tick);
+            }
+            assert_eq!(session.runner().machine().arrival(), (*mark).into());
+        }
+        digests.push(session.runner_mut().digest());
+    }
+    digests
+}
+
+fn machine_tick(session: &Session) -> u64 {
+    let Tick(tick) = session.runner().machine().tick();
+    tick
+}
+
+fn rip(timeline: &Timeline) -> u64 {
+    timeline.machine().core().cpu.rip
+}
+
+/// After going back to a stop, going forward from there must not find another before `from`.
+fn is_the_last_stop_before(timeline: &mut Timeline, from: Mark, halt: Halt) {
+    let at = timeline.at();
+    assert!(at < from, "{at} {from}");
+    if matches!(halt, Halt::Watch(_)) {
+        // Forward, the access stops behind itself.
+        let Halt::Watch(hit) = timeline.forward(&mut go_on).unwrap() else {
+            panic!("the access at {at} is not found going forward")
+        };
+        assert_eq!(Mark::from(hit.during), at);
+        assert!(timeline.at() <= from);
+        if timeline.at() == from {
+            return;
+        }
+    }
+    match timeline.forward(&mut go_on).unwrap() {
+        Halt::Watch(hit) => assert!(Mark::from(hit.during) >= from, "{hit:?} from {from}"),
+        _ => assert!(timeline.at() >= from, "{} from {from}", timeline.at()),
+    }
+}
+
+#[test]
+fn a_random_walk_sees_what_a_straight_run_sees() {
+    let sandbox = Sandbox::new();
+    let reader = boot(&sandbox, "@120M");
+    let mut timeline = Timeline::open(&reader).unwrap();
+    let last = timeline.last_tick();
+    assert_eq!(last, 120_000_000);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut seen = vec![(timeline.at(), timeline.digest())];
+    let mut backs = 0;
+    for round in 0..600 {
+        let at = timeline.at();
+        match dice.below(100) {
+            0..3 => {
+                timeline.seek(Mark::at(dice.below(last + 1)), &mut go_on).unwrap();
+            }
+            3..20 => {
+                let to = (at.tick + dice.below(100_000)).saturating_sub(50_000).min(last);
+                assert_eq!(timeline.seek(Mark::at(to), &mut go_on).unwrap(), Halt::Arrived);
+                assert_eq!(timeline.at(), Mark::at(to));
+            }
+            20..50 => {
+                timeline.step().unwrap();
+            }
+            50..80 => {
+                if timeline.step_back().unwrap() == Halt::Arrived && round % 4 == 0 {
+                    let before = timeline.at();
+                    assert!(before < at);
+                    timeline.step().unwrap();
+                    assert_eq!(timeline.at(), at, "back to {before} and forward again");
+                }
+            }
+            80..90 => {
+                timeline.stops().breakpoints = vec![rip(&timeline)];
+                // Somewhere else, so that there is something to find.
+                let to = (at.tick + dice.below(20_000)).min(last);
+                timeline.seek(Mark::at(to), &mut go_on).unwrap();
+                let from = timeline.at();
+                let halt = timeline.backward(&mut go_on).unwrap();
+                if halt == Halt::Breakpoint {
+                    backs += 1;
+                    assert_eq!(rip(&timeline), timeline.stops().breakpoints[0]);
+                    let here = (timeline.at(), timeline.digest());
+                    seen.push(here);
+                    is_the_last_stop_before(&mut timeline, from, halt);
+                }
+                *timeline.stops() = Default::default();
+            }
+            _ => {
+                let stack = timeline.machine().core().cpu.regs[4];
+                let what = [Watched::Writes, Watched::Accesses, Watched::Changes];
+                let what = what[dice.below(3) as usize];
+                let space = WatchSpace::Virtual;
+                timeline.stops().watches = vec![watch(space, stack & !7, 8, what)];
+                let to = (at.tick + dice.below(20_000)).min(last);
+                timeline.seek(Mark::at(to), &mut go_on).unwrap();
+                let from = timeline.at();
+                let halt = timeline.backward(&mut go_on).unwrap();
+                if matches!(halt, Halt::Watch(_)) {
+                    backs += 1;
+                    seen.push((timeline.at(), timeline.digest()));
+                    is_the_last_stop_before(&mut timeline, from, halt);
+                }
+                *timeline.stops() = Default::default();
+            }
+        }
+        seen.push((timeline.at(), timeline.digest()));
+    }
+    assert!(backs > 20, "only {backs} runs backward found anything");
+    seen.sort_by_key(|(mark, _)| *mark);
+    let marks: Vec<Mark> = seen.iter().map(|(mark, _)| *mark).collect();
+    for ((mark, digest), expected) in seen.iter().zip(straight(&reader, &marks)) {
+        assert_eq!(*digest, expected, "at {mark}");
+    }
+}
+
+#[test]
+fn both_ends_of_history_and_interruptions() {
+    let sandbox = Sandbox::new();
+    let reader = boot(&sandbox, "@5M");
+    let mut timeline = Timeline::open(&reader).unwrap();
+    assert_eq!(timeline.step_back().unwrap(), Halt::Start);
+    assert_eq!(timeline.backward(&mut go_on).unwrap(), Halt::Start);
+    assert_eq!(timeline.at(), Mark::default());
+    let start = timeline.digest();
+    assert_eq!(timeline.forward(&mut go_on).unwrap(), Halt::End);
+    assert_eq!(timeline.at(), Mark::at(5_000_000));
+    assert_eq!(timeline.step().unwrap(), Halt::End);
+    assert_eq!(timeline.digest(), reader.end().unwrap().unwrap().digest);
+    assert!(timeline.seek(Mark::at(5_000_001), &mut go_on).is_err());
+    // An interrupted run stands at an exact place as well.
+    let mut asked = 0;
+    let mut twice = |_| {
+        asked += 1;
+        asked < 2
+    };
+    timeline.seek(Mark::at(1), &mut go_on).unwrap();
+    assert_eq!(timeline.forward(&mut twice).unwrap(), Halt::Interrupted);
+    let (at, digest) = (timeline.at(), timeline.digest());
+    assert!(at.tick > 1 && at.tick < 5_000_000, "{at}");
+    assert_eq!(straight(&reader, &[at]), [digest]);
+    timeline.seek(Mark::at(4_000_000), &mut go_on).unwrap();
+    assert_eq!(timeline.backward(&mut |_| false).unwrap(), Halt::Interrupted);
+    assert_eq!(timeline.backward(&mut go_on).unwrap(), Halt::Start);
+    assert_eq!(timeline.digest(), start);
+}
