@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::words::{Bytes, Count};
+use crate::words::{Bytes, Count, Until};
 
 /// Records a Linux kernel in a deterministic machine, and replays it instruction for instruction.
 #[derive(Debug, Parser)]
@@ -91,9 +91,12 @@ pub(crate) struct Record {
     /// Ticks between digests of the whole state; 0 for none.
     #[arg(long, value_name = "TICKS", default_value = "10M")]
     pub(crate) digest_interval: Count,
-    /// End the recording at this tick, successfully: `@1.2G`.
-    #[arg(long, value_name = "POSITION")]
-    pub(crate) until: Option<Count>,
+    /// End the recording at this tick, successfully: `@1.2G`; or soon after a `panic`.
+    #[arg(long, value_name = "POSITION|panic")]
+    pub(crate) until: Option<Until>,
+    /// Exit with 1 when the guest's kernel panics (or oopses).
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) fail_on: Option<FailOn>,
     /// End the recording after this many ticks, with exit code 124.
     #[arg(long, value_name = "N")]
     pub(crate) max_ticks: Option<Count>,
@@ -118,6 +121,15 @@ pub(crate) struct Record {
     /// A program of this host, or a shell line, to run in the guest.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What makes a recording a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// A panic.
+    Panic,
+    /// An oops or a panic.
+    Oops,
 }
 
 /// `replay`

@@ -40,6 +40,7 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Record(args) => cmd::record::run(args, report),
         Verb::Replay(args) => cmd::replay::run(args, report),
         Verb::Verify(args) => cmd::verify::run(args, report),
+        Verb::Gdb(args) => cmd::gdb::run(args, report),
         Verb::Info(args) => cmd::info::run(args, report),
         Verb::Dump(args) => cmd::dump::run(args, report),
         Verb::Stats(args) => cmd::stats::run(args, report),

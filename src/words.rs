@@ -64,6 +64,21 @@ impl FromStr for Count {
     }
 }
 
+/// Where a recording is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    Tick(u64),
+    Panic,
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        if s == "panic" { Ok(Until::Panic) } else { s.parse::<Count>().map(|c| Until::Tick(c.0)) }
+    }
+}
+
 /// Thousands separated, for people.
 pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();

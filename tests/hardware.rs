@@ -34,7 +34,10 @@ const BATCH: usize = 512;
 const SHOWN: usize = 2;
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(default)
 }
 
 /// Executes all forms that begin with `only`; returns a report of the differences.
@@ -55,13 +58,22 @@ impl Run {
         let mut guest = Guest::new();
         let images = Images::new(&mut Random::new(self.seed));
         while let Some(form) = self.forms.get(self.next.fetch_add(1, Relaxed)) {
-            let mut random = Random::new(self.seed ^ (form.code as u64) << 32 ^ u64::from(form.memory));
+            let mut random =
+                Random::new(self.seed ^ (form.code as u64) << 32 ^ u64::from(form.memory));
             let mut left = self.states;
             let mut bad = (0, String::new());
             while left > 0 {
                 let now = left.min(BATCH as u64);
                 left -= now;
-                self.batch(*form, now, &images, &mut random, &mut host, &mut guest, &mut bad);
+                self.batch(
+                    *form,
+                    now,
+                    &images,
+                    &mut random,
+                    &mut host,
+                    &mut guest,
+                    &mut bad,
+                );
             }
             if bad.0 > 0 {
                 self.failed.fetch_add(1, Relaxed);
@@ -71,7 +83,10 @@ impl Run {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a worker owns, borrowed apart")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what a worker owns, borrowed apart"
+    )]
     fn batch(
         &self,
         form: Form,
@@ -92,7 +107,11 @@ impl Run {
                 };
                 instances.push(built);
             }
-            cases.push(scenario::case(&instances[instances.len() - 1], images, random));
+            cases.push(scenario::case(
+                &instances[instances.len() - 1],
+                images,
+                random,
+            ));
         }
         for (i, end) in host.run(&cases).into_iter().enumerate() {
             let of = &instances[i / STATES_PER_INSTANCE as usize];
@@ -119,7 +138,12 @@ impl Run {
 
 fn show(of: &Instance, case: &Case, lines: &[String], out: &mut String) {
     let bytes: Vec<String> = of.bytes.iter().map(|b| format!("{b:02x}")).collect();
-    let _ = writeln!(out, "  {} ({})", colinux_driver::x86::decode::describe(&of.bytes, 64), bytes.join(" "));
+    let _ = writeln!(
+        out,
+        "  {} ({})",
+        colinux_driver::x86::decode::describe(&of.bytes, 64),
+        bytes.join(" ")
+    );
     let _ = writeln!(
         out,
         "    from rip {:#x} rflags {:#x} gpr {:x?} fcw {:#x} fsw {:#x} ftw {:#x} mxcsr {:#x}",
@@ -146,7 +170,10 @@ fn the_machine_does_what_the_host_does() {
     let all = forms::all();
     assert!(all.len() >= FORMS_MIN, "only {} forms", all.len());
     let only = std::env::var("COLINUX_ORACLE_ONLY").unwrap_or_default();
-    let selected = all.into_iter().filter(|f| f.to_string().starts_with(&only)).collect();
+    let selected = all
+        .into_iter()
+        .filter(|f| f.to_string().starts_with(&only))
+        .collect();
     let run = Run {
         forms: selected,
         states: setting("COLINUX_ORACLE_STATES", STATES),
@@ -157,7 +184,9 @@ fn the_machine_does_what_the_host_does() {
         done: AtomicUsize::new(0),
         faulted: AtomicUsize::new(0),
     };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| run.worker());
@@ -165,23 +194,40 @@ fn the_machine_does_what_the_host_does() {
     });
     let (forms, failed) = (run.forms.len(), run.failed.load(Relaxed));
     let (done, faulted) = (run.done.load(Relaxed), run.faulted.load(Relaxed));
-    say(&format!("{forms} forms, {done} states completed, {faulted} faulted, {failed} forms differ"));
+    say(&format!(
+        "{forms} forms, {done} states completed, {faulted} faulted, {failed} forms differ"
+    ));
     let report = run.report.lock().unwrap();
-    assert!(report.is_empty(), "{failed} of {forms} forms differ\n{report}");
+    assert!(
+        report.is_empty(),
+        "{failed} of {forms} forms differ\n{report}"
+    );
 }
 
 #[test]
 fn every_mnemonic_of_the_table_is_executed_or_excluded() {
-    let executed: BTreeSet<_> = forms::all().iter().map(|f| f.code.mnemonic() as usize).collect();
+    let executed: BTreeSet<_> = forms::all()
+        .iter()
+        .map(|f| f.code.mnemonic() as usize)
+        .collect();
     let mut missing = String::new();
     for (family, rows) in FAMILIES {
         for (mnemonic, _) in *rows {
-            let excluded = oracle::exclusions::MNEMONICS.iter().any(|(m, _)| m == mnemonic);
+            let excluded = oracle::exclusions::MNEMONICS
+                .iter()
+                .any(|(m, _)| m == mnemonic);
             if executed.contains(&(*mnemonic as usize)) == excluded {
                 let _ = writeln!(missing, "{mnemonic:?} of {family}: excluded: {excluded}");
             }
         }
     }
-    assert!(missing.is_empty(), "executed and excluded, or neither:\n{missing}");
-    assert!(oracle::exclusions::CODES.iter().all(|(_, reason)| !reason.is_empty()));
+    assert!(
+        missing.is_empty(),
+        "executed and excluded, or neither:\n{missing}"
+    );
+    assert!(
+        oracle::exclusions::CODES
+            .iter()
+            .all(|(_, reason)| !reason.is_empty())
+    );
 }

@@ -181,9 +181,7 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     if run.given_up() {
         return None;
     }
-    let dec = run.machine.blocks_decoded();
     let (whole, seen) = run.end();
-    eprintln!("DEC {dec} {} {}", whole.tick-start, seen.iter().filter(|r| matches!(r.1, Observation::Exception{..}|Observation::GuestPf{..})).count());
 
     let wanted = if from.chance(64) {
         Wanted::NONE
@@ -204,7 +202,7 @@ pub fn check(bytes: &[u8]) -> Option<End> {
             _ => 1 + from.word() % 3000,
         };
         run.until(cut.min(limit));
-        if from.word() % 2 == 0 {
+        if from.chance(128) {
             run.machine.digest();
         }
     }

@@ -44,6 +44,7 @@ const REGISTERS: u64 = 0xb000;
 pub const HANDLERS: u64 = 0xc000;
 const HANDLER_BYTES: u64 = 0x100;
 const STACKS: u64 = 0x4_0000;
+const USER_STACK: u64 = DATA + 0x1_8000;
 
 const P: u64 = 1 << 0;
 const W: u64 = 1 << 1;
@@ -153,7 +154,7 @@ impl World {
         world.code(from);
         world.registers(from);
         world.devices(from);
-        if from.chance(160) {
+        if from.chance(128) {
             world.disturb(from);
         }
         world
@@ -192,7 +193,7 @@ impl World {
         self.put64(PD + 8, P | W | U | PS);
         self.put64(PD + 16, 0xfee0_0000 | P | W | U | PS);
         for page in 0..256 {
-            self.put64(PT + 8 * page, 0x1000 * page | P | W | U);
+            self.put64(PT + 8 * page, (0x1000 * page) | P | W | U);
         }
         for (page, target) in [
             (0x1f0, 0xfee0_0000),
@@ -205,7 +206,7 @@ impl World {
         self.put64(HIGH_PDPT + 8 * 510, HIGH_PD | P | W);
         self.put64(HIGH_PD, HIGH_PT | P | W);
         for page in 0..256 {
-            self.put64(HIGH_PT + 8 * page, 0x1000 * page | P | W | G);
+            self.put64(HIGH_PT + 8 * page, (0x1000 * page) | P | W | G);
         }
         self.put64(HIGH_PT + 8 * 0x1f0, 0xfee0_0000 | P | W | G);
     }
@@ -290,9 +291,25 @@ impl World {
                 code.extend_from_slice(&[0x89, 0x05]);
                 let relative = at(&code, 0x1f_00b0);
                 code.extend_from_slice(&relative.to_le_bytes());
-            } else {
-                // ADD QWORD [RSP], 1 to 8
-                code.extend_from_slice(&[0x48, 0x83, 0x04, 0x24, 1 + from.byte() % 8]);
+            }
+            if v != 32 || from.chance(128) {
+                // The return address moves on, and comes back from wherever it went astray:
+                // MOV RAX, [RSP]; ADD RAX, 1 to 8; AND EAX, 3FFFh; ADD RAX, code; MOV [RSP], RAX
+                code.extend_from_slice(&[0x48, 0x8b, 0x04, 0x24]);
+                code.extend_from_slice(&[0x48, 0x83, 0xc0, 1 + from.byte() % 8]);
+                code.extend_from_slice(&[0x25, 0xff, 0x3f, 0, 0, 0x48, 0x05]);
+                let half = if v == 14 || from.chance(220) {
+                    0
+                } else {
+                    KERNEL
+                };
+                code.extend_from_slice(&((half + CODE) as u32).to_le_bytes());
+                code.extend_from_slice(&[0x48, 0x89, 0x04, 0x24]);
+            }
+            if from.chance(192) {
+                // So does the stack pointer: MOV QWORD [RSP+24], stack
+                code.extend_from_slice(&[0x48, 0xc7, 0x44, 0x24, 24]);
+                code.extend_from_slice(&(USER_STACK as u32).to_le_bytes());
             }
             if from.chance(24) {
                 code.extend(insns::fill(16, from));
@@ -303,7 +320,7 @@ impl World {
     }
 
     fn code(&mut self, from: &mut Choices<'_>) {
-        for page in 0..1 + from.below(4) as u64 {
+        for page in 0..4 {
             let code = insns::fill(0x1000, from);
             self.put(CODE + 0x1000 * page, &code);
         }
@@ -326,7 +343,7 @@ impl World {
             };
         }
         cpu.regs[4] = if user {
-            DATA + 0x1_8000
+            USER_STACK
         } else {
             KERNEL + STACKS + 0x2000
         };
@@ -414,7 +431,8 @@ impl World {
 
     /// Overwrites some of what the processor relies on.
     fn disturb(&mut self, from: &mut Choices<'_>) {
-        for _ in 0..from.below(12) {
+        let most = from.pick(&[1, 4, 12]);
+        for _ in 0..=from.below(most) {
             match from.below(10) {
                 0..=3 => {
                     let table = from.pick(&[PML4, PDPT, PD, PT, HIGH_PDPT, HIGH_PD, HIGH_PT]);

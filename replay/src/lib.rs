@@ -8,7 +8,9 @@ pub mod checkpoint;
 pub mod convert;
 pub mod divergence;
 pub mod error;
+pub mod gdb;
 pub mod hooks;
+pub mod position;
 pub mod record;
 pub mod runner;
 pub mod session;
@@ -18,6 +20,7 @@ pub mod watch;
 
 pub use divergence::{Divergence, Verdict, verify};
 pub use error::ReplayError;
+pub use position::{Position, PositionError};
 pub use record::{Host, HostIdle, HostTurn, Outcome, Recorder};
 pub use runner::{EventSink, Moment, NoSink, Runner};
 pub use session::Session;

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub shutdown: Option<Shutdown>,
     /// What the machine does not have, if that ended it.
     pub unsupported: Option<Box<Unsupported>>,
+    /// The first oops and the first panic, if there were any.
+    pub alarms: Vec<Alarm>,
     /// The last tick.
     pub tick: u64,
     /// Virtual time at the end.
@@ -58,10 +60,32 @@ pub struct Outcome {
     pub summary: Summary,
 }
 
-struct ToWriter<'a>(&'a mut Writer);
+/// Something that went wrong in the guest's kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// When.
+    pub tick: u64,
+    /// A panic rather than an oops.
+    pub panic: bool,
+    /// What the kernel said.
+    pub text: String,
+}
+
+/// Writes events, and remembers the first alarm of each kind.
+struct ToWriter<'a>(&'a mut Writer, &'a mut Vec<Alarm>);
 
 impl EventSink for ToWriter<'_> {
     fn event(&mut self, tick: u64, event: Event) -> Result<(), ReplayError> {
+        let alarm = match &event {
+            Event::Panic { text, .. } => Some((true, text)),
+            Event::Oops { text, .. } => Some((false, text)),
+            _ => None,
+        };
+        if let Some((panic, text)) = alarm
+            && !self.1.iter().any(|a| a.panic == panic)
+        {
+            self.1.push(Alarm { tick, panic, text: text.trim_end().to_owned() });
+        }
         Ok(self.0.push(tick, event)?)
     }
 }
@@ -72,6 +96,8 @@ pub struct Recorder {
     runner: Runner,
     writer: Writer,
     tick_limit: u64,
+    until_panic: bool,
+    alarms: Vec<Alarm>,
 }
 
 /// The end of a recording, before it is written.
@@ -112,7 +138,13 @@ impl Recorder {
         writer.flush_inputs()?;
         let mask = EventMask::from_levels(&config.levels);
         let runner = Runner::new(machine, mask, manifest.digest_interval).with_hooks(hooks);
-        Ok(Recorder { runner, writer, tick_limit })
+        Ok(Recorder { runner, writer, tick_limit, until_panic: false, alarms: Vec::new() })
+    }
+
+    /// Ends the recording at the first host quantum after a panic.
+    pub fn until_panic(mut self, yes: bool) -> Self {
+        self.until_panic = yes;
+        self
     }
 
     /// Runs to the end and finishes the file. `closing` is asked for the host's notes once the
@@ -129,12 +161,14 @@ impl Recorder {
         self.writer.host_info(&closing(tick))?;
         let summary = self.writer.finish(RecordEnd { reason: ending.reason, tick, digest })?;
         let Ending { reason, shutdown, unsupported } = ending;
-        Ok(Outcome { reason, shutdown, unsupported, tick, time, summary })
+        let alarms = self.alarms;
+        Ok(Outcome { reason, shutdown, unsupported, alarms, tick, time, summary })
     }
 
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
         loop {
-            let moment = self.runner.run(self.tick_limit, &mut ToWriter(&mut self.writer))?;
+            let mut sink = ToWriter(&mut self.writer, &mut self.alarms);
+            let moment = self.runner.run(self.tick_limit, &mut sink)?;
             let output = self.runner.machine_mut().take_console();
             if !output.is_empty() {
                 host.output(&output);
@@ -148,6 +182,9 @@ impl Recorder {
                     self.console_input(turn.input)?;
                     if let Some(reason) = turn.stop {
                         return self.stop(reason);
+                    }
+                    if self.until_panic && self.alarms.iter().any(|a| a.panic) {
+                        return self.stop(EndReason::Panic);
                     }
                 }
                 Moment::Idle(deadline) => {
@@ -176,7 +213,7 @@ impl Recorder {
     fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
         let until = self.runner.tick() + 1;
         loop {
-            match self.runner.run(until, &mut ToWriter(&mut self.writer))? {
+            match self.runner.run(until, &mut ToWriter(&mut self.writer, &mut self.alarms))? {
                 Moment::Pause | Moment::Quantum => {}
                 Moment::Ended(how) => {
                     return Ok(Ending {

@@ -197,6 +197,35 @@ impl Timeline {
         })
     }
 
+    /// The first place whose virtual time is not before so many nanoseconds; leaves the cursor
+    /// near it.
+    pub fn at_time(&mut self, ns: u64) -> Result<Option<Mark>, TimelineError> {
+        let before = self.checkpoints.times().filter(|(time, _)| *time < ns).map(|(_, tick)| tick);
+        let mut low = before.max().unwrap_or(0);
+        let last = self.last_tick();
+        let mut time_at = |tick| -> Result<u64, TimelineError> {
+            self.seek(Mark::at(tick), &mut |_| true)?;
+            Ok(self.machine().time().0)
+        };
+        let mut high = low;
+        while time_at(high)? < ns {
+            if high == last {
+                return Ok(None);
+            }
+            low = high;
+            high = high.saturating_add(SLICE_TICKS).min(last);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if time_at(middle)? < ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(Some(Mark::at(high)))
+    }
+
     /// One instruction forward, or one try that leads to a handler.
     pub fn step(&mut self) -> Result<Halt, TimelineError> {
         if self.ended {

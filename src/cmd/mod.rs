@@ -1,6 +1,7 @@
 //! One file per verb: wiring only.
 
 pub(crate) mod dump;
+pub(crate) mod gdb;
 pub(crate) mod guest;
 pub(crate) mod info;
 pub(crate) mod ls;

@@ -11,7 +11,7 @@ use colinux_replay::setup::RecordConfig;
 use colinux_replay::{Outcome, Recorder, ReplayError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options};
 
-use crate::args::Record;
+use crate::args::{FailOn, Record};
 use crate::console::Console;
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
@@ -19,7 +19,7 @@ use crate::guest::version::Flavour;
 use crate::guest::{self};
 use crate::report::Report;
 use crate::store;
-use crate::words::{Bytes, grouped, sized};
+use crate::words::{Bytes, Until, grouped, sized};
 
 /// What every guest is told: where its console is, to end the run when it panics, and to restart by
 /// ACPI, since on reduced hardware Linux would try EFI first.
@@ -93,6 +93,7 @@ fn record_to(
         }
         failure
     })?;
+    let recorder = recorder.until_panic(args.record.until == Some(Until::Panic));
     if ours {
         store::set_latest(output);
     }
@@ -167,8 +168,15 @@ impl<'a> Args<'a> {
         Ok(Args { record, kernel, initrd, memory, cmdline, levels })
     }
 
+    fn until_tick(&self) -> Option<u64> {
+        match self.record.until {
+            Some(Until::Tick(tick)) => Some(tick),
+            _ => None,
+        }
+    }
+
     fn tick_limit(&self) -> u64 {
-        let until = self.record.until.map_or(u64::MAX, |t| t.0);
+        let until = self.until_tick().unwrap_or(u64::MAX);
         let most = self.record.max_ticks.map_or(u64::MAX, |t| t.0);
         until.min(most)
     }
@@ -241,10 +249,26 @@ fn summarize(outcome: &Outcome, elapsed: Duration, output: &Path, report: &Repor
     ));
 }
 
+/// Whether the guest's kernel failed in the way that was asked about.
+fn failed(args: &Args<'_>, outcome: &Outcome) -> bool {
+    match args.record.fail_on {
+        None => false,
+        Some(FailOn::Panic) => outcome.alarms.iter().any(|a| a.panic),
+        Some(FailOn::Oops) => !outcome.alarms.is_empty(),
+    }
+}
+
 fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
     if let Some(what) = &outcome.unsupported {
         report.note(format!("the machine does not implement this: {what}"));
         return exit::SOFTWARE;
+    }
+    for alarm in &outcome.alarms {
+        let what = if alarm.panic { "panicked" } else { "oopsed" };
+        report.note(format!("the guest {what} at @{}: {}", alarm.tick, alarm.text));
+    }
+    if failed(args, outcome) {
+        return exit::FAILED;
     }
     match outcome.reason {
         EndReason::Signal => exit::SIGNAL + signal.unwrap_or(2),
@@ -253,8 +277,7 @@ fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Re
             exit::TIMEOUT
         }
         EndReason::TickLimit => {
-            let until = args.record.until.map(|t| t.0);
-            if until == Some(outcome.tick) {
+            if args.until_tick() == Some(outcome.tick) {
                 0
             } else {
                 report.note("the tick limit ended the recording");

@@ -1,28 +1,36 @@
-//! Loading a kernel's tables and asking them; on the image that `COLINUX_TEST_VMLINUX` names.
+//! Loading a kernel's tables and asking them. `COLINUX_TEST_VMLINUX` names an unpacked vmlinux,
+//! `COLINUX_TEST_DEBUG_VMLINUX` one with debug information; what is not named is left out.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 
 use colinux_symbols::btf::Kind;
-use colinux_symbols::{Btf, Hooks, Image, Kallsyms, LinkAddr};
+use colinux_symbols::{Btf, DebugImage, Hooks, Image, Index, Kallsyms, LinkAddr};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Scattered text addresses, the same in every run.
-fn probes(names: &Kallsyms, count: usize) -> Vec<LinkAddr> {
-    let from = names.address_of("_text").unwrap_or_default().0;
-    let to = names.address_of("_etext").unwrap_or_default().0;
-    let span = (to - from).max(1);
-    let step = |x: u64| x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-    let mut x = 1;
+fn named_file(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+/// Scattered addresses inside of functions, the same in every run.
+fn scatter(functions: &[(u64, u64)], count: usize) -> Vec<LinkAddr> {
+    let mut x = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x
+    };
     (0..count)
         .map(|_| {
-            x = step(x);
-            LinkAddr(from + (x >> 20) % span)
+            let (start, size) = functions[(next() % functions.len() as u64) as usize];
+            LinkAddr(start + next() % size)
         })
         .collect()
 }
 
 fn tables(c: &mut Criterion) {
-    let Some(path) = std::env::var_os("COLINUX_TEST_VMLINUX") else {
+    let Some(path) = named_file("COLINUX_TEST_VMLINUX") else {
         return;
     };
     let bytes = std::fs::read(path).expect("COLINUX_TEST_VMLINUX must name a readable file");
@@ -44,7 +52,12 @@ fn tables(c: &mut Criterion) {
     });
     load.finish();
 
-    let probes = probes(&names, 10_000);
+    let text: Vec<_> = names
+        .iter()
+        .filter(|e| e.is_text() && e.addr.0 >> 63 != 0)
+        .filter_map(|e| Some((e.addr.0, names.lookup(e.addr)?.size)))
+        .collect();
+    let probes = scatter(&text, 10_000);
     let mut ask = c.benchmark_group("ask");
     ask.throughput(Throughput::Elements(probes.len() as u64));
     ask.bench_function("kallsyms by address", |b| {
@@ -68,5 +81,51 @@ fn tables(c: &mut Criterion) {
     ask.finish();
 }
 
-criterion_group!(benches, tables);
+fn lines(c: &mut Criterion) {
+    let Some(path) = named_file("COLINUX_TEST_DEBUG_VMLINUX") else {
+        return;
+    };
+    let debug = DebugImage::open(&path, None).expect("debug image");
+    let map = colinux_symbols::map::FileMap::open(&path).expect("file");
+    let image = Image::parse(&map).expect("image");
+    let functions: Vec<_> = image
+        .symbols()
+        .filter(|s| s.is_text && s.size > 0 && s.addr.0 >> 63 != 0)
+        .map(|s| (s.addr.0, s.size))
+        .collect();
+    let probes = scatter(&functions, 100_000);
+    let folder = tempfile::tempdir().expect("folder");
+    let index = Index::build(&debug, folder.path(), &mut |_, _| ()).expect("index");
+    let id = image.build_id().expect("build id");
+
+    let mut group = c.benchmark_group("lines");
+    group.sample_size(10);
+    let name = format!("index build ({} bytes)", index.file_bytes());
+    group.bench_function(name, |b| {
+        b.iter(|| Index::build(&debug, folder.path(), &mut |_, _| ()));
+    });
+    group.bench_function("first address, no index", |b| {
+        b.iter(|| {
+            let debug = DebugImage::open(&path, None).expect("debug image");
+            debug.frames(probes[0], &mut |f| _ = black_box(f))
+        });
+    });
+    group.bench_function("first address, index", |b| {
+        b.iter(|| {
+            let index = Index::open(folder.path(), id).expect("index");
+            index.frames(probes[0], &mut |f| _ = black_box(f))
+        });
+    });
+    group.throughput(Throughput::Elements(probes.len() as u64));
+    group.bench_function("inline stacks, index", |b| {
+        b.iter(|| {
+            for probe in &probes {
+                index.frames(*probe, &mut |f| _ = black_box(f));
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, tables, lines);
 criterion_main!(benches);

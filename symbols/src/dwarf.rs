@@ -303,8 +303,8 @@ fn mapped_sections(image: &Image<'_>) -> HashMap<SectionId, SectionBytes> {
 
 /// From the lowest to the highest address of code.
 fn text_range(image: &Image<'_>, place: &dyn Fn(&str) -> Option<LinkAddr>) -> Range<u64> {
-    let mut range = u64::MAX..0;
-    let wanted = u64::from(elf::SHF_ALLOC.0 | elf::SHF_EXECINSTR.0);
+    let (mut start, mut end) = (u64::MAX, 0);
+    let wanted = elf::SHF_ALLOC.0 | elf::SHF_EXECINSTR.0;
     for section in image.sections().filter(|s| s.flags & wanted == wanted) {
         let addr = if image.is_relocatable() {
             place(section.name)
@@ -312,11 +312,11 @@ fn text_range(image: &Image<'_>, place: &dyn Fn(&str) -> Option<LinkAddr>) -> Ra
             Some(section.addr)
         };
         if let Some(LinkAddr(addr)) = addr.filter(|a| a.0 != 0) {
-            range.start = range.start.min(addr);
-            range.end = range.end.max(addr.saturating_add(section.size));
+            start = start.min(addr);
+            end = end.max(addr.saturating_add(section.size));
         }
     }
-    range
+    start..end
 }
 
 #[cfg(test)]

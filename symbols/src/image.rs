@@ -149,7 +149,7 @@ impl<'d> Image<'d> {
             index: s.index().0,
             addr: LinkAddr(s.address()),
             size: s.size(),
-            flags: s.elf_section_header().sh_flags(LittleEndian).0.into(),
+            flags: s.elf_section_header().sh_flags(LittleEndian).0,
             data: s.data().unwrap_or_default(),
         })
     }
@@ -271,3 +271,6 @@ fn check_identity(data: &[u8]) -> Result<(), SymbolError> {
         None => other("an unknown machine"),
     }
 }
+
+#[cfg(test)]
+mod tests;

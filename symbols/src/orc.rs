@@ -5,6 +5,8 @@
 //! places, and six-byte entries. The bit fields of an entry differ between kernels and are read
 //! from the kernel's type table.
 
+use std::sync::Arc;
+
 use crate::addr::{GuestMemory, Gva, LinkAddr, ReadExt, Slide};
 use crate::btf::{Btf, Kind};
 use crate::bytes::LeBytes;
@@ -187,8 +189,8 @@ const fn base(number: u64) -> Base {
 pub struct OrcTable {
     /// Where the table of addresses lies, since it is relative to itself.
     at: u64,
-    ips: Vec<u8>,
-    entries: Vec<u8>,
+    ips: Arc<[u8]>,
+    entries: Arc<[u8]>,
     layout: OrcLayout,
 }
 
@@ -203,8 +205,8 @@ impl OrcTable {
         let layout = OrcLayout::of(image, btf);
         Ok(Self {
             at: ip.addr.0,
-            ips: ip.data.to_vec(),
-            entries: entries.to_vec(),
+            ips: ip.data.into(),
+            entries: entries.into(),
             layout,
         })
     }
@@ -224,8 +226,8 @@ impl OrcTable {
         let (at, ips) = (ips.0, memory.bytes_at(ips.0, count * 4)?);
         Some(Self {
             at,
-            ips,
-            entries: memory.bytes_at(entries.0, count * ENTRY)?,
+            ips: ips.into(),
+            entries: memory.bytes_at(entries.0, count * ENTRY)?.into(),
             layout,
         })
     }
@@ -329,8 +331,8 @@ pub(crate) mod tests {
         }
         OrcTable {
             at,
-            ips,
-            entries,
+            ips: ips.into(),
+            entries: entries.into(),
             layout,
         }
     }

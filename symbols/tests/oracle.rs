@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use addr2line::gimli::{self, EndianSlice, LittleEndian};
 use colinux_symbols::index::Index;
-use colinux_symbols::{DebugImage, Image, LinkAddr};
+use colinux_symbols::{DebugImage, Frame, Image, LinkAddr};
 
 /// Function, file and line of every frame, innermost first.
 type Stack = Vec<(Option<String>, Option<String>, u32)>;
@@ -39,14 +39,11 @@ fn probes(image: &Image<'_>) -> Vec<LinkAddr> {
         .collect()
 }
 
-fn ours(frames: &mut dyn FnMut(&mut dyn FnMut(colinux_symbols::Frame<'_>))) -> Stack {
+fn ours(ask: impl FnOnce(&mut dyn FnMut(Frame<'_>))) -> Stack {
     let mut all = Stack::new();
-    frames(&mut |f| {
-        all.push((
-            f.function.map(str::to_owned),
-            f.file.map(str::to_owned),
-            f.line,
-        ));
+    ask(&mut |f| {
+        let (function, file) = (f.function.map(str::to_owned), f.file.map(str::to_owned));
+        all.push((function, file, f.line));
     });
     all
 }
@@ -85,10 +82,10 @@ fn frames_equal_those_of_addr2line() {
         }
         without += usize::from(expected.is_empty());
         frames += expected.len();
-        let direct = ours(&mut |visit| {
+        let direct = ours(|visit| {
             debug.frames(addr, visit).expect("frames");
         });
-        let indexed = ours(&mut |visit| {
+        let indexed = ours(|visit| {
             index.frames(addr, visit);
         });
         if direct != expected || indexed != expected {

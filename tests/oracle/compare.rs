@@ -3,9 +3,7 @@
 use iced_x86::{Instruction, Mnemonic as M};
 
 use super::layout::DATA;
-use super::state::{
-    Case, End, FX_CONTROL, FX_STATUS, FX_TAGS, Outcome, Registers,
-};
+use super::state::{Case, End, FX_CONTROL, FX_STATUS, FX_TAGS, Outcome, Registers};
 use super::undefined;
 
 /// The status flags and DF.
@@ -24,12 +22,17 @@ pub(crate) fn differences(insn: &Instruction, case: &Case, host: &End, guest: &E
     let mut out = Vec::new();
     let mut note = |what: &str, before: u64, host: u64, guest: u64| {
         if host != guest {
-            out.push(format!("{what}: before {before:#x}, host {host:#x}, guest {guest:#x}"));
+            out.push(format!(
+                "{what}: before {before:#x}, host {host:#x}, guest {guest:#x}"
+            ));
         }
     };
     let (theirs, ours) = (outcome(insn, host.outcome), outcome(insn, guest.outcome));
     if theirs != ours {
-        return vec![format!("host {:x?}, guest {:x?}", host.outcome, guest.outcome)];
+        return vec![format!(
+            "host {:x?}, guest {:x?}",
+            host.outcome, guest.outcome
+        )];
     }
     let done = host.outcome == Outcome::Done;
     let (b, h, g) = (&case.registers, &host.registers, &guest.registers);
@@ -40,9 +43,18 @@ pub(crate) fn differences(insn: &Instruction, case: &Case, host: &End, guest: &E
         }
     }
     note("rip", b.rip, h.rip, g.rip);
-    let ignored = if done { undefined::flags(insn, case) } else { 0 };
+    let ignored = if done {
+        undefined::flags(insn, case)
+    } else {
+        0
+    };
     let flags = COMPARED_FLAGS & !ignored & !undefined::comparison_flags(insn, h);
-    note("rflags", b.rflags & flags, h.rflags & flags, g.rflags & flags);
+    note(
+        "rflags",
+        b.rflags & flags,
+        h.rflags & flags,
+        g.rflags & flags,
+    );
     note("ds", b.ds, null(h.ds), null(g.ds));
     note("es", b.es, null(h.es), null(g.es));
     for i in 0..16 {
@@ -51,7 +63,12 @@ pub(crate) fn differences(insn: &Instruction, case: &Case, host: &End, guest: &E
             note(&format!("xmm{i} {name}"), of(b), of(h), of(g));
         }
     }
-    note("mxcsr", b.mxcsr().into(), h.mxcsr().into(), g.mxcsr().into());
+    note(
+        "mxcsr",
+        b.mxcsr().into(),
+        h.mxcsr().into(),
+        g.mxcsr().into(),
+    );
     // CVTPI2PS and its like switch to MMX before or after an exception they raise: not promised.
     if done || !undefined::is_mmx_conversion(insn) {
         x87(insn, b, h, g, &mut note);
@@ -66,7 +83,14 @@ pub(crate) fn differences(insn: &Instruction, case: &Case, host: &End, guest: &E
 fn is_save_or_restore(insn: &Instruction) -> bool {
     matches!(
         insn.mnemonic(),
-        M::Fldenv | M::Fnstenv | M::Frstor | M::Fnsave | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64
+        M::Fldenv
+            | M::Fnstenv
+            | M::Frstor
+            | M::Fnsave
+            | M::Fxsave
+            | M::Fxsave64
+            | M::Fxrstor
+            | M::Fxrstor64
     )
 }
 
@@ -105,15 +129,30 @@ fn x87(
     note: &mut impl FnMut(&str, u64, u64, u64),
 ) {
     let of = |r: &Registers, at: usize| u64::from(r.word(at));
-    note("fcw", of(b, FX_CONTROL), of(h, FX_CONTROL), of(g, FX_CONTROL));
+    note(
+        "fcw",
+        of(b, FX_CONTROL),
+        of(h, FX_CONTROL),
+        of(g, FX_CONTROL),
+    );
     let defined = u64::from(!undefined::condition_codes(insn, h));
-    note("fsw", of(b, FX_STATUS), of(h, FX_STATUS) & defined, of(g, FX_STATUS) & defined);
+    note(
+        "fsw",
+        of(b, FX_STATUS),
+        of(h, FX_STATUS) & defined,
+        of(g, FX_STATUS) & defined,
+    );
     let tags = |r: &Registers| u64::from(r.fx[FX_TAGS]);
     note("ftw", tags(b), tags(h), tags(g));
     for i in 0..8 {
         let (b, h, g) = (b.st(i), h.st(i), g.st(i));
         note(&format!("st{i} significand"), b.0, h.0, g.0);
-        note(&format!("st{i} exponent"), b.1.into(), h.1.into(), g.1.into());
+        note(
+            &format!("st{i} exponent"),
+            b.1.into(),
+            h.1.into(),
+            g.1.into(),
+        );
     }
 }
 
@@ -139,7 +178,10 @@ fn memory(
     let mut told = 0;
     for (i, before) in case.memory.iter().enumerate() {
         let address = DATA + i as u64;
-        if skipped.iter().any(|range| range.contains(&address.wrapping_sub(at))) {
+        if skipped
+            .iter()
+            .any(|range| range.contains(&address.wrapping_sub(at)))
+        {
             continue;
         }
         if host.memory[i] != guest.memory[i] && told < 8 {

@@ -7,7 +7,8 @@ const TIME: &str = "reads a clock";
 const LEAVES: &str = "leaves the prepared area; the .ins cases and the kernels cover it";
 const EMULATED: &str = "the host's kernel answers instead of its CPU (UMIP)";
 const APPROXIMATE: &str = "the manual promises a bound on the error, not a value";
-const TRANSCENDENTAL: &str = "the manual promises a bound on the error, not a value; has tests of its own";
+const TRANSCENDENTAL: &str =
+    "the manual promises a bound on the error, not a value; has tests of its own";
 const NOT_64: &str = "not in 64-bit mode";
 const VENDOR: &str = "Intel and AMD decode it differently; the machine is an Intel one";
 const BASES: &str = "would change the bases of FS and GS the tests rely on";

@@ -18,7 +18,12 @@ pub(crate) struct Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}{}", self.code, if self.memory { " (memory)" } else { "" })
+        write!(
+            f,
+            "{:?}{}",
+            self.code,
+            if self.memory { " (memory)" } else { "" }
+        )
     }
 }
 
@@ -26,12 +31,7 @@ impl std::fmt::Display for Form {
 pub(crate) fn is_choice(kind: K) -> bool {
     matches!(
         kind,
-        K::r8_or_mem
-            | K::r16_or_mem
-            | K::r32_or_mem
-            | K::r64_or_mem
-            | K::mm_or_mem
-            | K::xmm_or_mem
+        K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem | K::mm_or_mem | K::xmm_or_mem
     )
 }
 
@@ -48,11 +48,18 @@ pub(crate) fn all() -> Vec<Form> {
     let mut forms = Vec::new();
     for code in Code::values() {
         let info = code.op_code();
-        let Some(family) = family(code.mnemonic()) else { continue };
+        let Some(family) = family(code.mnemonic()) else {
+            continue;
+        };
         if !info.is_instruction()
             || !info.mode64()
-            || info.op_kinds().iter().any(|k| matches!(k, K::br16_1 | K::br16_2 | K::br32_1 | K::br32_4))
-            || exclusions::MNEMONICS.iter().any(|(m, _)| *m == code.mnemonic())
+            || info
+                .op_kinds()
+                .iter()
+                .any(|k| matches!(k, K::br16_1 | K::br16_2 | K::br32_1 | K::br32_4))
+            || exclusions::MNEMONICS
+                .iter()
+                .any(|(m, _)| *m == code.mnemonic())
             || exclusions::CODES.iter().any(|(c, _)| *c == code)
         {
             continue;
@@ -66,8 +73,16 @@ pub(crate) fn all() -> Vec<Form> {
         }
         let kind = kind(family, code);
         if info.op_kinds().iter().any(|k| is_choice(*k)) {
-            forms.push(Form { code, memory: false, kind });
-            forms.push(Form { code, memory: true, kind });
+            forms.push(Form {
+                code,
+                memory: false,
+                kind,
+            });
+            forms.push(Form {
+                code,
+                memory: true,
+                kind,
+            });
         } else {
             let memory = info.op_kinds().iter().any(|k| is_memory(*k));
             forms.push(Form { code, memory, kind });

@@ -3,9 +3,8 @@
 use colinux_driver::cpu::state::{X87, seg};
 use colinux_driver::x86::harness::{self, Bench, Rights};
 
-use super::host::fill_read_only;
 use super::layout::{
-    CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, INT3, PAGE, READ_ONLY,
+    CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, INT3, PAGE, READ_ONLY, fill_read_only,
 };
 use super::state::{
     Case, End, FX_CONTROL, FX_MXCSR, FX_ST, FX_STATUS, FX_TAGS, FX_XMM, Outcome, Registers,
@@ -22,8 +21,14 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn new() -> Self {
         let mut bench = Bench::new();
-        let code = Rights { write: false, execute: true };
-        let data = Rights { write: true, execute: false };
+        let code = Rights {
+            write: false,
+            execute: true,
+        };
+        let data = Rights {
+            write: true,
+            execute: false,
+        };
         for page in 0..CODE_BYTES as u64 / PAGE {
             assert!(bench.map(CODE + page * PAGE, code));
         }
@@ -35,7 +40,11 @@ impl Guest {
         fill_read_only(&mut page);
         assert!(bench.write(READ_ONLY, &page));
         assert!(bench.write(CODE, &[INT3; CODE_BYTES]));
-        Guest { bench, privilege: 3, code: (CODE, Vec::new()) }
+        Guest {
+            bench,
+            privilege: 3,
+            code: (CODE, Vec::new()),
+        }
     }
 
     /// The privilege, 0 or 3, at which cases run from now on.
@@ -69,7 +78,11 @@ impl Guest {
         };
         let mut memory = Box::new([0; DATA_BYTES]);
         assert!(bench.read(DATA, memory.as_mut_slice()));
-        End { registers: registers(bench), outcome, memory }
+        End {
+            registers: registers(bench),
+            outcome,
+            memory,
+        }
     }
 }
 

@@ -14,11 +14,19 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
-use super::layout::{CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, INT3, PAGE};
+use super::layout::{
+    CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, INT3, PAGE, fill_read_only,
+};
 use super::state::{Case, End, FX_BYTES, Outcome, Registers};
 
 /// Signals by which an instruction can end.
-const SIGNALS: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+const SIGNALS: [i32; 5] = [
+    libc::SIGTRAP,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+];
 /// Vectors of Intel SDM vol. 3, table 6-1.
 const VECTOR_BREAKPOINT: u64 = 3;
 const VECTOR_PAGE_FAULT: u64 = 14;
@@ -90,7 +98,11 @@ impl Host {
             let finished = self.fork(first as u64, cases.len() as u64);
             // SAFETY: the child is gone; the header is an initialized integer.
             let begun = unsafe { (*self.begun).load(Relaxed) } as usize;
-            let complete = if finished { cases.len() } else { begun.saturating_sub(1).max(first) };
+            let complete = if finished {
+                cases.len()
+            } else {
+                begun.saturating_sub(1).max(first)
+            };
             for i in first..complete {
                 // SAFETY: the child has saved this end completely.
                 ends.push(Some(unsafe { to_end(&*self.ends.add(i)) }));
@@ -138,11 +150,17 @@ fn to_end(saved: &Saved) -> End {
             Outcome::Done
         }
         // The instruction jumped, and nothing can be fetched there: not its own fault.
-        VECTOR_PAGE_FAULT if saved.error & FETCH != 0 && saved.cr2 == registers.rip => Outcome::Done,
+        VECTOR_PAGE_FAULT if saved.error & FETCH != 0 && saved.cr2 == registers.rip => {
+            Outcome::Done
+        }
         VECTOR_PAGE_FAULT => Outcome::Fault(VECTOR_PAGE_FAULT, saved.error, saved.cr2),
         vector => Outcome::Fault(vector, saved.error, 0),
     };
-    End { registers, outcome, memory: Box::new(saved.memory) }
+    End {
+        registers,
+        outcome,
+        memory: Box::new(saved.memory),
+    }
 }
 
 static BEGUN: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
@@ -186,11 +204,24 @@ unsafe fn child(first: u64) -> ! {
         std::ptr::write_bytes(CODE_ALIAS as *mut u8, INT3, CODE_BYTES);
         map(DATA, DATA_BYTES + PAGE as usize, rw);
         let read_only = (DATA as usize + DATA_BYTES) as *mut libc::c_void;
-        fill_read_only(std::slice::from_raw_parts_mut(read_only.cast(), PAGE as usize));
+        fill_read_only(std::slice::from_raw_parts_mut(
+            read_only.cast(),
+            PAGE as usize,
+        ));
         libc::mprotect(read_only, PAGE as usize, libc::PROT_READ);
-        let stack = libc::mmap(std::ptr::null_mut(), ALTERNATE_STACK_BYTES, rw, fixed, -1, 0);
-        let alternate =
-            libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: ALTERNATE_STACK_BYTES };
+        let stack = libc::mmap(
+            std::ptr::null_mut(),
+            ALTERNATE_STACK_BYTES,
+            rw,
+            fixed,
+            -1,
+            0,
+        );
+        let alternate = libc::stack_t {
+            ss_sp: stack,
+            ss_flags: 0,
+            ss_size: ALTERNATE_STACK_BYTES,
+        };
         libc::sigaltstack(&alternate, std::ptr::null_mut());
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
@@ -212,13 +243,6 @@ unsafe fn child(first: u64) -> ! {
             );
         }
         std::arch::asm!("int3", options(noreturn));
-    }
-}
-
-/// What the read-only page holds.
-pub(crate) fn fill_read_only(page: &mut [u8]) {
-    for (i, byte) in page.iter_mut().enumerate() {
-        *byte = (i * 37 + (i >> 8)) as u8;
     }
 }
 

@@ -1,8 +1,8 @@
 //! A form with operands: random registers, addressing modes, prefixes and immediates, encoded.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Instruction, MemorySize, Mnemonic, OpCodeOperandKind as K,
-    OpKind, Register,
+    Code, Decoder, DecoderOptions, Encoder, Instruction, MemorySize, Mnemonic,
+    OpCodeOperandKind as K, OpKind, Register,
 };
 
 use super::forms::{Form, is_choice};
@@ -19,9 +19,8 @@ pub(crate) struct Instance {
 }
 
 /// The machine decodes these as processors without the newer meanings do.
-pub(crate) const DECODER_OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
-    | DecoderOptions::NO_MPFX_0FBD
-    | DecoderOptions::NO_WBNOINVD;
+pub(crate) const DECODER_OPTIONS: u32 =
+    DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
 
 const GPR64: [Register; 16] = [
     Register::RAX,
@@ -45,7 +44,9 @@ const HIGH_BYTES: [Register; 4] = [Register::AH, Register::CH, Register::DH, Reg
 
 /// The register of a number in a class that starts with `first`.
 fn nth(first: Register, n: u64) -> Register {
-    Register::values().nth(first as usize + n as usize).unwrap_or(first)
+    Register::values()
+        .nth(first as usize + n as usize)
+        .unwrap_or(first)
 }
 
 fn gpr(random: &mut Random, bits: u32) -> Register {
@@ -97,7 +98,11 @@ fn attempt(form: Form, random: &mut Random) -> Option<Instance> {
     if (ip..ip + len as u64).contains(&target) {
         return None;
     }
-    Some(Instance { form, instruction: decoded, bytes })
+    Some(Instance {
+        form,
+        instruction: decoded,
+        bytes,
+    })
 }
 
 fn prefixes(form: Form, insn: &mut Instruction, random: &mut Random) {
@@ -136,18 +141,43 @@ fn operand(
     }
     match kind {
         K::r8_reg | K::r8_opcode | K::r8_or_mem => register(insn, i, gpr(random, 8)),
-        K::r16_reg | K::r16_opcode | K::r16_or_mem | K::r16_rm => register(insn, i, gpr(random, 16)),
-        K::r32_reg | K::r32_opcode | K::r32_or_mem | K::r32_rm => register(insn, i, gpr(random, 32)),
-        K::r64_reg | K::r64_opcode | K::r64_or_mem | K::r64_rm => register(insn, i, gpr(random, 64)),
+        K::r16_reg | K::r16_opcode | K::r16_or_mem | K::r16_rm => {
+            register(insn, i, gpr(random, 16))
+        }
+        K::r32_reg | K::r32_opcode | K::r32_or_mem | K::r32_rm => {
+            register(insn, i, gpr(random, 32))
+        }
+        K::r64_reg | K::r64_opcode | K::r64_or_mem | K::r64_rm => {
+            register(insn, i, gpr(random, 64))
+        }
         K::mm_reg | K::mm_rm | K::mm_or_mem => register(insn, i, nth(Register::MM0, r % 8)),
         K::xmm_reg | K::xmm_rm | K::xmm_or_mem => register(insn, i, nth(Register::XMM0, r % 16)),
         K::seg_reg => {
-            let all = [Register::ES, Register::CS, Register::SS, Register::DS, Register::FS, Register::GS];
+            let all = [
+                Register::ES,
+                Register::CS,
+                Register::SS,
+                Register::DS,
+                Register::FS,
+                Register::GS,
+            ];
             let loads = i == 0;
-            register(insn, i, random.pick(if loads { &[Register::ES, Register::DS][..] } else { &all }));
+            register(
+                insn,
+                i,
+                random.pick(if loads {
+                    &[Register::ES, Register::DS][..]
+                } else {
+                    &all
+                }),
+            );
         }
         K::cr_reg => register(insn, i, nth(Register::CR0, random.pick(&[0, 2, 3, 4, 8]))),
-        K::dr_reg => register(insn, i, nth(Register::DR0, random.pick(&[0, 1, 2, 3, 6, 7]))),
+        K::dr_reg => register(
+            insn,
+            i,
+            nth(Register::DR0, random.pick(&[0, 1, 2, 3, 6, 7])),
+        ),
         K::es => register(insn, i, Register::ES),
         K::cs => register(insn, i, Register::CS),
         K::ss => register(insn, i, Register::SS),
@@ -168,11 +198,19 @@ fn operand(
         }
         K::imm8 if form.code.mnemonic() == Mnemonic::Enter => {
             insn.set_op_kind(i, OpKind::Immediate8_2nd);
-            insn.set_immediate8_2nd(if random.chance(8) { r as u8 } else { (r % 4) as u8 });
+            insn.set_immediate8_2nd(if random.chance(8) {
+                r as u8
+            } else {
+                (r % 4) as u8
+            });
         }
         K::imm8 => {
             insn.set_op_kind(i, OpKind::Immediate8);
-            insn.set_immediate8(if random.chance(2) { (r % 72) as u8 } else { r as u8 });
+            insn.set_immediate8(if random.chance(2) {
+                (r % 72) as u8
+            } else {
+                r as u8
+            });
         }
         K::imm8sex16 => {
             insn.set_op_kind(i, OpKind::Immediate8to16);
@@ -189,7 +227,11 @@ fn operand(
         K::imm16 => {
             insn.set_op_kind(i, OpKind::Immediate16);
             let small = matches!(form.code.mnemonic(), Mnemonic::Enter | Mnemonic::Ret);
-            insn.set_immediate16(if small && !random.chance(8) { (r % 512) as u16 } else { r as u16 });
+            insn.set_immediate16(if small && !random.chance(8) {
+                (r % 512) as u16
+            } else {
+                r as u16
+            });
         }
         K::imm32 => {
             insn.set_op_kind(i, OpKind::Immediate32);
@@ -216,7 +258,11 @@ fn operand(
         }
         K::seg_rBX_al => {
             insn.set_op_kind(i, OpKind::Memory);
-            insn.set_memory_base(if address32 { Register::EBX } else { Register::RBX });
+            insn.set_memory_base(if address32 {
+                Register::EBX
+            } else {
+                Register::RBX
+            });
             insn.set_memory_index(Register::AL);
             insn.set_memory_index_scale(1);
             segment(insn, random);
@@ -230,7 +276,10 @@ fn operand(
         K::br64_1 | K::br64_4 => {
             insn.set_op_kind(i, OpKind::NearBranch64);
             let reach = if kind == K::br64_1 { 120 } else { 250 };
-            insn.set_near_branch64(ip.wrapping_add(random.below(2 * reach)).wrapping_sub(reach - 8));
+            insn.set_near_branch64(
+                ip.wrapping_add(random.below(2 * reach))
+                    .wrapping_sub(reach - 8),
+            );
         }
         _ => return None,
     }
@@ -269,7 +318,11 @@ fn memory(code: Code, insn: &mut Instruction, i: u32, address32: bool, random: &
     segment(insn, random);
     let bits = if address32 { 32 } else { 64 };
     let any = |random: &mut Random| {
-        if address32 { gpr(random, 32) } else { random.pick(&GPR64) }
+        if address32 {
+            gpr(random, 32)
+        } else {
+            random.pick(&GPR64)
+        }
     };
     let base = any(random);
     let mut index = any(random);
@@ -281,13 +334,24 @@ fn memory(code: Code, insn: &mut Instruction, i: u32, address32: bool, random: &
     let (displacement, size) = match random.below(4) {
         0 => (0, 0),
         1 => (i64::from(random.next() as i8), 1),
-        _ => (i64::from(random.next() as i32 >> random.below(24)), bits / 8),
+        _ => (
+            i64::from(random.next() as i32 >> random.below(24)),
+            bits / 8,
+        ),
     };
     // LEA may point anywhere.
-    let displacement = if code.mnemonic() == Mnemonic::Lea { displacement } else { displacement & !7 };
+    let displacement = if code.mnemonic() == Mnemonic::Lea {
+        displacement
+    } else {
+        displacement & !7
+    };
     match random.below(10) {
         0 => {
-            insn.set_memory_base(if address32 { Register::EIP } else { Register::RIP });
+            insn.set_memory_base(if address32 {
+                Register::EIP
+            } else {
+                Register::RIP
+            });
             insn.set_memory_displ_size(bits / 8);
             insn.set_memory_displacement64(target(random).wrapping_sub(segment_base(insn)));
         }

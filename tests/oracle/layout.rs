@@ -18,3 +18,10 @@ pub(crate) const FS_BASE: u64 = 0x0800_0000;
 pub(crate) const GS_BASE: u64 = 0x0400_0000;
 /// INT3, the end of every test.
 pub(crate) const INT3: u8 = 0xcc;
+
+/// What the read-only page holds.
+pub(crate) fn fill_read_only(page: &mut [u8]) {
+    for (i, byte) in page.iter_mut().enumerate() {
+        *byte = (i * 37 + (i >> 8)) as u8;
+    }
+}

@@ -4,7 +4,9 @@ pub(crate) mod compare;
 pub(crate) mod exclusions;
 pub(crate) mod forms;
 pub(crate) mod guest;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod host;
+pub(crate) mod ins;
 pub(crate) mod instance;
 pub(crate) mod layout;
 pub(crate) mod random;

@@ -4,13 +4,9 @@
 use iced_x86::{Instruction, Mnemonic as M, OpKind, Register};
 
 use super::instance::{Instance, memory_bytes, segment_base};
-use super::layout::{
-    CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, PAGE, READ_ONLY,
-};
+use super::layout::{CODE, CODE_BYTES, DATA, DATA_BYTES, FS_BASE, GS_BASE, PAGE, READ_ONLY};
 use super::random::{Kind, Random};
-use super::state::{
-    Case, FX_CONTROL, FX_MXCSR, FX_ST, FX_STATUS, FX_TAGS, FX_XMM, Registers,
-};
+use super::state::{Case, FX_CONTROL, FX_MXCSR, FX_ST, FX_STATUS, FX_TAGS, FX_XMM, Registers};
 
 const RAX: usize = 0;
 const RCX: usize = 1;
@@ -65,7 +61,11 @@ pub(crate) fn case(instance: &Instance, images: &Images, random: &mut Random) ->
     implicit(insn, &mut registers, random);
     if insn.is_stack_instruction() {
         registers.gpr[RSP] = address(8, random);
-        registers.gpr[RBP] = if random.chance(16) { random.next() } else { address(8, random) };
+        registers.gpr[RBP] = if random.chance(16) {
+            random.next()
+        } else {
+            address(8, random)
+        };
     }
     let mut operand = None;
     if (0..insn.op_count()).any(|i| insn.op_kind(i) == OpKind::Memory) {
@@ -78,7 +78,12 @@ pub(crate) fn case(instance: &Instance, images: &Images, random: &mut Random) ->
         contents(instance, &registers, &mut memory, at, random);
     }
     agreements(insn, &mut registers, &mut memory, operand, random);
-    Case { registers, code, code_len: instance.bytes.len() as u64, memory }
+    Case {
+        registers,
+        code,
+        code_len: instance.bytes.len() as u64,
+        memory,
+    }
 }
 
 fn registers(instance: &Instance, random: &mut Random) -> Registers {
@@ -92,7 +97,14 @@ fn registers(instance: &Instance, random: &mut Random) -> Registers {
     r.ds = random.pick(&[0, 0x2b, 0x23]);
     r.es = random.pick(&[0, 0x2b, 0x23]);
     for i in 0..16 {
-        r.put(FX_XMM + 16 * i, &random.chunk(if kind == Kind::Extended { Kind::Integer } else { kind }));
+        r.put(
+            FX_XMM + 16 * i,
+            &random.chunk(if kind == Kind::Extended {
+                Kind::Integer
+            } else {
+                kind
+            }),
+        );
     }
     for i in 0..8 {
         let (significand, high) = random.extended();
@@ -108,7 +120,11 @@ fn registers(instance: &Instance, random: &mut Random) -> Registers {
         mxcsr |= random.pick(&[0x8000, 0x40, 0x8040]);
     }
     r.put(FX_MXCSR, &mxcsr.to_le_bytes());
-    let masks = if random.chance(8) { random.next() as u16 & EXCEPTIONS } else { EXCEPTIONS };
+    let masks = if random.chance(8) {
+        random.next() as u16 & EXCEPTIONS
+    } else {
+        EXCEPTIONS
+    };
     let precision = random.pick(&[0, 2, 3, 3]);
     let control = 0x40 | masks | precision << 8 | (random.below(4) as u16) << 10;
     let mut status = random.next() as u16 & 0x7f7f;
@@ -118,7 +134,11 @@ fn registers(instance: &Instance, random: &mut Random) -> Registers {
         // A pending exception: error summary and busy.
         status |= 0x8080;
     }
-    let tags = if random.chance(6) { random.next() as u8 } else { 0xff };
+    let tags = if random.chance(6) {
+        random.next() as u8
+    } else {
+        0xff
+    };
     r.put(FX_CONTROL, &control.to_le_bytes());
     r.put(FX_STATUS, &status.to_le_bytes());
     r.put(FX_TAGS, &[tags]);
@@ -129,9 +149,8 @@ fn registers(instance: &Instance, random: &mut Random) -> Registers {
 /// their edges, in the read-only page, in none, or not canonical.
 fn address(bytes: u64, random: &mut Random) -> u64 {
     let room = DATA_BYTES as u64 - bytes;
-    let near = |random: &mut Random, edge: u64| {
-        (edge - bytes).wrapping_add(random.below(bytes * 2 + 8))
-    };
+    let near =
+        |random: &mut Random, edge: u64| (edge - bytes).wrapping_add(random.below(bytes * 2 + 8));
     match random.below(32) {
         0..18 => DATA + random.below(room / 16) * 16,
         18..24 => DATA + random.below(room),
@@ -162,7 +181,11 @@ fn code_address(random: &mut Random) -> u64 {
 /// A target for an indirect branch. Makers differ in whether a bad target or a bad stack is noticed
 /// first, so a call without a stack gets a good one.
 fn target(insn: &Instruction, writable: bool, random: &mut Random) -> u64 {
-    if insn.mnemonic() == M::Call && !writable { CODE + 64 } else { code_address(random) }
+    if insn.mnemonic() == M::Call && !writable {
+        CODE + 64
+    } else {
+        code_address(random)
+    }
 }
 
 /// What an instruction wants in registers it does not name.
@@ -177,9 +200,9 @@ fn implicit(insn: &Instruction, r: &mut Registers, random: &mut Random) {
             address(bytes, random)
         };
         r.gpr[RCX] = random.below(24);
-        if (0..insn.op_count()).any(|i| {
-            matches!(insn.op_kind(i), OpKind::MemorySegESI | OpKind::MemoryESEDI)
-        }) {
+        if (0..insn.op_count())
+            .any(|i| matches!(insn.op_kind(i), OpKind::MemorySegESI | OpKind::MemoryESEDI))
+        {
             for n in [RCX, RSI, RDI] {
                 r.gpr[n] = r.gpr[n] & 0xffff_ffff | random.next() << 32;
             }
@@ -199,7 +222,16 @@ fn implicit(insn: &Instruction, r: &mut Registers, random: &mut Random) {
         }
     }
     match insn.mnemonic() {
-        M::Shl | M::Shr | M::Sar | M::Sal | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd => {
+        M::Shl
+        | M::Shr
+        | M::Sar
+        | M::Sal
+        | M::Rol
+        | M::Ror
+        | M::Rcl
+        | M::Rcr
+        | M::Shld
+        | M::Shrd => {
             r.gpr[RCX] = r.gpr[RCX] & !0xff | random.below(72);
         }
         M::Loop | M::Loope | M::Loopne | M::Jrcxz | M::Jecxz | M::Jcxz if random.chance(2) => {
@@ -239,8 +271,16 @@ fn solve(insn: &Instruction, r: &mut Registers, wanted: u64, random: &mut Random
     let scale = u64::from(insn.memory_index_scale());
     let offset = wanted.wrapping_sub(segment_base(insn));
     let mut set = |register: Register, v: u64| {
-        let upper = if register.is_gpr32() { random.next() << 32 } else { 0 };
-        let v = if register.is_gpr32() { v & 0xffff_ffff } else { v };
+        let upper = if register.is_gpr32() {
+            random.next() << 32
+        } else {
+            0
+        };
+        let v = if register.is_gpr32() {
+            v & 0xffff_ffff
+        } else {
+            v
+        };
         r.gpr[register.number()] = v | upper;
     };
     let rest = offset.wrapping_sub(insn.memory_displacement64());
@@ -255,8 +295,16 @@ fn solve(insn: &Instruction, r: &mut Registers, wanted: u64, random: &mut Random
                 value(r, index).wrapping_mul(scale)
             };
             let rest = rest.wrapping_sub(part);
-            let upper = if base.is_gpr32() { random.next() << 32 } else { 0 };
-            let rest = if base.is_gpr32() { rest & 0xffff_ffff } else { rest };
+            let upper = if base.is_gpr32() {
+                random.next() << 32
+            } else {
+                0
+            };
+            let rest = if base.is_gpr32() {
+                rest & 0xffff_ffff
+            } else {
+                rest
+            };
             r.gpr[base.number()] = rest | upper;
         }
     }
@@ -291,7 +339,11 @@ fn contents(
 ) {
     let insn = &instance.instruction;
     put(memory, at, &random.chunk(instance.form.kind));
-    let mxcsr = if random.chance(8) { 0x1_0000 << random.below(16) } else { random.next() & 0xffff };
+    let mxcsr = if random.chance(8) {
+        0x1_0000 << random.below(16)
+    } else {
+        random.next() & 0xffff
+    };
     // Bit 17 exists on AMD processors only.
     let mxcsr = (mxcsr & !0x2_0000) as u32;
     match insn.mnemonic() {
@@ -302,11 +354,19 @@ fn contents(
             for i in (FX_ST..FX_XMM + 256).step_by(16) {
                 put(memory, at + i as u64, &random.chunk(Kind::Extended));
             }
-            put(memory, at, &(0x37f | (random.below(16) << 8) as u16).to_le_bytes());
+            put(
+                memory,
+                at,
+                &(0x37f | (random.below(16) << 8) as u16).to_le_bytes(),
+            );
             put(memory, at + 4, &[random.next() as u8, 0, 0, 0]);
         }
         M::Fldenv | M::Frstor | M::Fldcw => {
-            put(memory, at, &(0x37f_u16 | (random.below(16) << 8) as u16).to_le_bytes());
+            put(
+                memory,
+                at,
+                &(0x37f_u16 | (random.below(16) << 8) as u16).to_le_bytes(),
+            );
         }
         _ => {}
     }
@@ -331,12 +391,16 @@ fn agreements(
                 let pair = if wide {
                     [r.gpr[RAX].to_le_bytes(), r.gpr[RDX].to_le_bytes()].concat()
                 } else {
-                    (r.gpr[RAX] & 0xffff_ffff | r.gpr[RDX] << 32).to_le_bytes().to_vec()
+                    (r.gpr[RAX] & 0xffff_ffff | r.gpr[RDX] << 32)
+                        .to_le_bytes()
+                        .to_vec()
                 };
                 put(memory, at, &pair);
             }
         }
-        M::Bt | M::Bts | M::Btr | M::Btc if operand.is_some() && insn.op1_kind() == OpKind::Register => {
+        M::Bt | M::Bts | M::Btr | M::Btc
+            if operand.is_some() && insn.op1_kind() == OpKind::Register =>
+        {
             let n = insn.op1_register().full_register().number();
             if solved(insn, n, r).is_none() && !random.chance(8) {
                 let bits = random.below(4096).wrapping_sub(2048);
@@ -364,7 +428,9 @@ fn agreements(
             let image = random.next() & !FORBIDDEN_FLAGS | random.next() << 32;
             put(memory, r.gpr[RSP], &image.to_le_bytes());
         }
-        M::Pop | M::Mov | M::Lss | M::Lar | M::Lsl | M::Verr | M::Verw => selectors(insn, r, memory, operand, random),
+        M::Pop | M::Mov | M::Lss | M::Lar | M::Lsl | M::Verr | M::Verw => {
+            selectors(insn, r, memory, operand, random)
+        }
         M::Enter => {
             // Nested frames are copied from below RBP.
             r.gpr[RBP] = DATA + 512 + random.below(DATA_BYTES as u64 - 1024) / 8 * 8;
@@ -391,7 +457,11 @@ fn selectors(
 ) {
     let loads = insn.op0_kind() == OpKind::Register && insn.op0_register().is_segment_register();
     if let (M::Lss, Some(at)) = (insn.mnemonic(), operand) {
-        put(memory, at + memory_bytes(insn) - 2, &(random.below(7) << 3 | random.below(4)).to_le_bytes()[..2]);
+        put(
+            memory,
+            at + memory_bytes(insn) - 2,
+            &(random.below(7) << 3 | random.below(4)).to_le_bytes()[..2],
+        );
     }
     let asks = matches!(insn.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw);
     if !loads && !asks {

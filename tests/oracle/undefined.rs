@@ -45,7 +45,9 @@ pub(crate) fn flags(insn: &Instruction, case: &Case) -> u64 {
     if let Some((_, mask, _)) = ALWAYS.iter().find(|(m, _, _)| *m == insn.mnemonic()) {
         return *mask;
     }
-    let Some((count, width)) = shift_count(insn, case) else { return 0 };
+    let Some((count, width)) = shift_count(insn, case) else {
+        return 0;
+    };
     if count == 0 {
         return 0;
     }
@@ -67,16 +69,7 @@ pub(crate) fn flags(insn: &Instruction, case: &Case) -> u64 {
 fn shift_count(insn: &Instruction, case: &Case) -> Option<(u64, u64)> {
     if !matches!(
         insn.mnemonic(),
-        M::Shl
-            | M::Sal
-            | M::Shr
-            | M::Sar
-            | M::Rol
-            | M::Ror
-            | M::Rcl
-            | M::Rcr
-            | M::Shld
-            | M::Shrd
+        M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd
     ) {
         return None;
     }
@@ -112,7 +105,13 @@ pub(crate) fn result(insn: &Instruction, case: &Case) -> bool {
 pub(crate) fn is_mmx_conversion(insn: &Instruction) -> bool {
     matches!(
         insn.mnemonic(),
-        M::Maskmovq | M::Cvtpi2ps | M::Cvtpi2pd | M::Cvtps2pi | M::Cvtpd2pi | M::Cvttps2pi | M::Cvttpd2pi
+        M::Maskmovq
+            | M::Cvtpi2ps
+            | M::Cvtpi2pd
+            | M::Cvtps2pi
+            | M::Cvtpd2pi
+            | M::Cvttps2pi
+            | M::Cvttpd2pi
     )
 }
 

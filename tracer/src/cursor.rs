@@ -7,7 +7,7 @@ use crate::error::TraceError;
 use crate::event::Event;
 use crate::facility::EventMask;
 use crate::index::Index;
-use crate::lane::{Filter, Lane};
+use crate::lane::{Filter, Lane, Place};
 use crate::reader::Shared;
 
 /// An event and where it is.
@@ -114,8 +114,8 @@ impl Cursor {
         self.lanes.iter_mut().for_each(Lane::forget);
         let mut outcome = Ok(());
         while self.number() < number && outcome.is_ok() {
-            match self.step(true) {
-                Ok(Some(_)) => {}
+            match self.find(true) {
+                Ok(Some((lane, place))) => self.lanes[lane].set(place.row + 1),
                 Ok(None) => break,
                 Err(error) => outcome = Err(error),
             }
@@ -127,11 +127,12 @@ impl Cursor {
 
     /// The event before this place, and goes before it.
     pub fn prev(&mut self) -> Option<Result<EventRow, TraceError>> {
-        self.step(false).transpose()
+        self.step(false)
     }
 
-    fn step(&mut self, forwards: bool) -> Result<Option<EventRow>, TraceError> {
-        let mut best = None;
+    /// The lane that has the next event, or the one before.
+    fn find(&mut self, forwards: bool) -> Result<Option<(usize, Place)>, TraceError> {
+        let mut best: Option<(usize, Place)> = None;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             let found = if forwards {
                 lane.ahead(&self.shared, &self.index, &self.filter)?
@@ -141,27 +142,35 @@ impl Cursor {
             let Some(found) = found else { continue };
             let better = match best {
                 None => true,
-                Some((_, _, tick)) if forwards => found.tick < tick,
+                Some((_, best)) if forwards => found.tick < best.tick,
                 // Among equal ticks the last vCPU's is the last.
-                Some((_, _, tick)) => found.tick >= tick,
+                Some((_, best)) => found.tick >= best.tick,
             };
             if better {
-                best = Some((number, found.row, found.tick));
+                best = Some((number, found));
             }
         }
-        let Some((chosen, row, tick)) = best else {
-            return Ok(None);
+        Ok(best)
+    }
+
+    fn step(&mut self, forwards: bool) -> Option<Result<EventRow, TraceError>> {
+        let (chosen, Place { row, tick }) = match self.find(forwards) {
+            Ok(found) => found?,
+            Err(error) => return Some(Err(error)),
         };
-        let event = self.lanes[chosen].event(&self.shared, &self.index, row)?;
         let number = row + self.events_before(chosen, tick);
-        let vcpu = self.lanes[chosen].stream(&self.index).vcpu;
-        self.lanes[chosen].set(if forwards { row + 1 } else { row });
-        Ok(Some(EventRow {
-            number,
-            tick,
-            vcpu,
-            event,
-        }))
+        let lane = &mut self.lanes[chosen];
+        lane.set(if forwards { row + 1 } else { row });
+        let vcpu = lane.stream(&self.index).vcpu;
+        match lane.event(&self.shared, &self.index, row) {
+            Ok(event) => Some(Ok(EventRow {
+                number,
+                tick,
+                vcpu,
+                event: event.clone(),
+            })),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// How many events of the other vCPUs come before those of lane `chosen` at `tick`.
@@ -187,6 +196,6 @@ impl Iterator for Cursor {
     type Item = Result<EventRow, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(true).transpose()
+        self.step(true)
     }
 }

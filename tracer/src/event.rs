@@ -463,7 +463,9 @@ mod tests {
         event.put(&mut out);
         assert_eq!(out, [0x29, 0xec, 0xb4, 0x24, 3, 1]);
         let schema = Schema::of_this_build();
-        assert_eq!(Event::get(&mut Bytes::new(&out), &schema), Ok(event));
+        let mut read = Event::blank();
+        assert_eq!(read.get(&mut Bytes::new(&out), &schema), Ok(()));
+        assert_eq!(read, event);
     }
 
     #[test]

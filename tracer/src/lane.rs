@@ -225,10 +225,10 @@ impl Lane {
         shared: &Shared,
         index: &Index,
         row: u64,
-    ) -> Result<Event, TraceError> {
+    ) -> Result<&Event, TraceError> {
         let chunk = self.chunk_of(self.stream(index), row);
         let Unpacked { start, rows, .. } = self.load(shared, index, chunk)?;
-        Ok(rows[(row - start) as usize].1.clone())
+        Ok(&rows[(row - start) as usize].1)
     }
 
     /// The chunk that holds row `row`; after the last row, one past the last chunk.
@@ -255,9 +255,25 @@ impl Lane {
             None => {
                 let stream = self.stream(index);
                 let (number, start) = (stream.chunks[chunk], stream.starts[chunk]);
-                let rows = Arc::new(shared.rows::<Event>(&index.entries()[number as usize])?);
-                self.kept.truncate(KEPT - 1);
-                self.kept.insert(0, Unpacked { chunk, start, rows });
+                // The rows of a chunk that no other cursor has are read over: making room anew
+                // takes as long as reading.
+                let oldest = if self.kept.len() < KEPT {
+                    None
+                } else {
+                    self.kept.pop()
+                };
+                let mut rows = oldest
+                    .and_then(|oldest| Arc::into_inner(oldest.rows))
+                    .unwrap_or_default();
+                shared.rows_over(&index.entries()[number as usize], &mut rows)?;
+                self.kept.insert(
+                    0,
+                    Unpacked {
+                        chunk,
+                        start,
+                        rows: Arc::new(rows),
+                    },
+                );
             }
         }
         Ok(&self.kept[0])

@@ -101,33 +101,63 @@ impl Packer {
     }
 }
 
+/// What a thread that reads keeps from chunk to chunk: making these anew takes longer than unpacking
+/// a chunk.
+#[derive(Default)]
+struct Unpacker {
+    zstd: Option<Decompressor<'static>>,
+    raw: Vec<u8>,
+}
+
 thread_local! {
-    /// One for each thread that reads: making one takes longer than unpacking a small chunk.
-    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Unpacker> = RefCell::default();
 }
 
 /// Checks and unpacks a body. The header has been validated, so `raw_len` is within the limits.
 pub(crate) fn unpack(header: &ChunkHeader, body: Vec<u8>) -> Result<Vec<u8>, BodyRule> {
-    if crc32fast::hash(&body) != header.body_check {
+    match header.codec {
+        Codec::Stored => unpack_with(header, &body, |_| ()).map(|()| body),
+        Codec::Zstd => unpack_with(header, &body, <[u8]>::to_vec),
+    }
+}
+
+/// Checks and unpacks a body for `look`, which must not itself unpack anything.
+pub(crate) fn unpack_with<T>(
+    header: &ChunkHeader,
+    body: &[u8],
+    look: impl FnOnce(&[u8]) -> T,
+) -> Result<T, BodyRule> {
+    if crc32fast::hash(body) != header.body_check {
         return Err(BodyRule::Checksum);
     }
     let expected = header.raw_len as usize;
-    let raw = match header.codec {
-        Codec::Stored => body,
-        Codec::Zstd => {
-            // The capacity bounds what is written, whatever the frame says of itself.
-            let mut zstd = Decompressor::new().map_err(|_| BodyRule::Zstd)?;
-            zstd.decompress(&body, expected)
-                .map_err(|_| BodyRule::Zstd)?
+    let right = |found: usize| {
+        if found == expected {
+            Ok(())
+        } else {
+            Err(BodyRule::Length { found, expected })
         }
     };
-    if raw.len() != expected {
-        return Err(BodyRule::Length {
-            found: raw.len(),
-            expected,
-        });
+    match header.codec {
+        Codec::Stored => {
+            right(body.len())?;
+            Ok(look(body))
+        }
+        Codec::Zstd => UNPACKER.with_borrow_mut(|Unpacker { zstd, raw }| {
+            let zstd = match zstd {
+                Some(zstd) => zstd,
+                None => zstd.insert(Decompressor::new().map_err(|_| BodyRule::Zstd)?),
+            };
+            raw.clear();
+            // The capacity bounds what is written, whatever the frame says of itself; where there is
+            // more of it, from a chunk before, a frame that is too long is found by its length.
+            raw.reserve(expected);
+            zstd.decompress_to_buffer(body, raw)
+                .map_err(|_| BodyRule::Zstd)?;
+            right(raw.len())?;
+            Ok(look(raw))
+        }),
     }
-    Ok(raw)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::file::{FILE_HEADER_LEN, decode_file_header};
 use crate::index::{ChunkEntry, Index};
 use crate::input::{Input, InputKind, RecordEnd};
 use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
-use crate::pack::unpack;
+use crate::pack::{unpack, unpack_with};
 use crate::rows::{Row, RowFrame, decode_rows};
 use crate::scan::{self, Recovery};
 use crate::schema::Schema;
@@ -229,14 +229,18 @@ impl Shared {
         })
     }
 
-    /// The body of a chunk, checked and unpacked.
-    pub(crate) fn body(&self, entry: &ChunkEntry) -> Result<Vec<u8>, TraceError> {
+    /// The body of a chunk as it is in the file.
+    fn stored(&self, entry: &ChunkEntry) -> Result<Vec<u8>, TraceError> {
         let body = self
             .source
             .read_vec(entry.body_offset(), entry.header.stored_len as usize)?;
-        let body = body.ok_or(BodyRule::Checksum);
-        body.and_then(|body| unpack(&entry.header, body))
-            .map_err(|rule| self.body_error(entry, rule))
+        body.ok_or_else(|| self.body_error(entry, BodyRule::Checksum))
+    }
+
+    /// The body of a chunk, checked and unpacked.
+    pub(crate) fn body(&self, entry: &ChunkEntry) -> Result<Vec<u8>, TraceError> {
+        let body = self.stored(entry)?;
+        unpack(&entry.header, body).map_err(|rule| self.body_error(entry, rule))
     }
 
     /// The body of a chunk, if its layout is known.
@@ -245,11 +249,16 @@ impl Shared {
         entry: &ChunkEntry,
         known: u8,
     ) -> Result<Vec<u8>, TraceError> {
+        self.check_version(entry, known)?;
+        self.body(entry)
+    }
+
+    fn check_version(&self, entry: &ChunkEntry, known: u8) -> Result<(), TraceError> {
         let found = entry.header.version;
         if found > known {
             return Err(self.body_error(entry, BodyRule::Version { found, known }));
         }
-        self.body(entry)
+        Ok(())
     }
 
     /// The body of a chunk that is one postcard value.
@@ -265,14 +274,29 @@ impl Shared {
 
     /// The rows of a chunk with their ticks.
     pub(crate) fn rows<T: Row>(&self, entry: &ChunkEntry) -> Result<Vec<(u64, T)>, TraceError> {
+        let mut rows = Vec::new();
+        self.rows_over(entry, &mut rows).map(|()| rows)
+    }
+
+    /// The rows of a chunk with their ticks, over what is in `rows`.
+    pub(crate) fn rows_over<T: Row>(
+        &self,
+        entry: &ChunkEntry,
+        rows: &mut Vec<(u64, T)>,
+    ) -> Result<(), TraceError> {
         let header = entry.header;
-        let body = self.versioned_body(entry, 1)?;
+        self.check_version(entry, 1)?;
         let frame = RowFrame {
             rows: header.rows,
             first_tick: header.first_tick,
             last_tick: header.last_tick,
         };
-        decode_rows(&body, frame, &self.schema).map_err(|error| {
+        let body = self.stored(entry)?;
+        let decoded = unpack_with(&header, &body, |raw| {
+            decode_rows(raw, frame, &self.schema, rows)
+        });
+        let decoded = decoded.map_err(|rule| self.body_error(entry, rule))?;
+        decoded.map_err(|error| {
             self.body_error(
                 entry,
                 BodyRule::Row {

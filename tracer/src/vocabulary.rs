@@ -146,10 +146,15 @@ macro_rules! vocabulary {
                 }
             }
 
+            fn blank() -> Self {
+                Self::Unknown { code: 0, body: Vec::new() }
+            }
+
             fn get(
+                &mut self,
                 from: &mut $crate::wire::Bytes<'_>,
                 schema: &$crate::schema::Schema,
-            ) -> Result<Self, $crate::wire::WireError> {
+            ) -> Result<(), $crate::wire::WireError> {
                 let code = from.byte()?;
                 match code {
                     $( $code => {
@@ -167,15 +172,16 @@ macro_rules! vocabulary {
                         if at < fields {
                             schema.skip_fields(code, at, from)?;
                         }
-                        Ok(Self::$name { $( $field, )* })
+                        *self = Self::$name { $( $field, )* };
                     } )*
                     _ => {
                         let start = from.rest();
                         schema.skip_fields(code, 0, from)?;
                         let body = &start[..start.len() - from.rest().len()];
-                        Ok(Self::Unknown { code, body: body.to_vec() })
+                        *self = Self::Unknown { code, body: body.to_vec() };
                     }
                 }
+                Ok(())
             }
         }
     };

@@ -39,8 +39,7 @@ impl Core {
         let rip = self.insn_rip();
         let mut bytes = [0; INSN_BYTES_MAX];
         let mut len = 0;
-        while len < INSN_BYTES_MAX
-            && self.peek(rip.wrapping_add(len as u64), &mut bytes[len..=len])
+        while len < INSN_BYTES_MAX && self.peek(rip.wrapping_add(len as u64), &mut bytes[len..=len])
         {
             len += 1;
         }

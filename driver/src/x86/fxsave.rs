@@ -24,10 +24,11 @@ const XMM_OFFSET: u64 = 160;
 fn area(c: &mut Core, op: &Op) -> Result<u64, Trap> {
     c.x87_available()?;
     let ea = c.ea(op);
-    c.check_canonical(ea, AREA_BYTES)?;
+    c.check_canonical(ea, 1)?;
     if ea & 15 != 0 {
         return Err(c.raise(Fault::gp(0)));
     }
+    c.check_canonical(ea, AREA_BYTES)?;
     Ok(ea)
 }
 

@@ -28,7 +28,7 @@ pub enum Outcome {
     Done,
     /// It raised an exception; RIP is at the instruction.
     Fault(Fault),
-    /// INT3, INT1 or INT n with this vector; RIP is at the instruction.
+    /// INT3 or INT n with this vector; RIP is at the instruction. INT1, a trap, is `Done`.
     Interrupt(u8),
     /// The machine does not implement it.
     Unsupported(String),
@@ -90,8 +90,19 @@ impl Bench {
         let ram = Ppram::new(RAM_BYTES);
         let blocks = BlockCache::new(ram.page_count());
         let board = Board::new(&BoardConfig { rtc_epoch_s: 0 });
-        let core = Core::new(ram, board, Clock { ns_per_tick: 1, warp_ns: 0 });
-        let mut bench = Bench { core, blocks, next_free: ROOT.0 + PAGE_SIZE };
+        let core = Core::new(
+            ram,
+            board,
+            Clock {
+                ns_per_tick: 1,
+                warp_ns: 0,
+            },
+        );
+        let mut bench = Bench {
+            core,
+            blocks,
+            next_free: ROOT.0 + PAGE_SIZE,
+        };
         for (i, raw) in DESCRIPTORS.iter().enumerate() {
             bench.store(Gpa(GDT.0 + 8 * i as u64), &raw.to_le_bytes());
         }
@@ -113,7 +124,10 @@ impl Bench {
             cr3: ROOT.0,
             cr4: state::CR4_PAE | state::CR4_OSFXSR | state::CR4_OSXMMEXCPT,
             efer: state::EFER_SCE | state::EFER_LME | state::EFER_LMA | state::EFER_NXE,
-            gdtr: TableRegister { base: GDT_ADDRESS, limit: (8 * DESCRIPTORS.len() - 1) as u16 },
+            gdtr: TableRegister {
+                base: GDT_ADDRESS,
+                limit: (8 * DESCRIPTORS.len() - 1) as u16,
+            },
             ..Cpu::default()
         };
         cpu.segs[seg::CS] = flat::code64(selector::USER_CODE, 3);
@@ -136,7 +150,9 @@ impl Bench {
 
     /// Maps a zeroed user page. False if there is no memory left for it.
     pub fn map(&mut self, va: u64, rights: Rights) -> bool {
-        let Some(page) = self.take_page() else { return false };
+        let Some(page) = self.take_page() else {
+            return false;
+        };
         let mut entry = page | PRESENT | USER;
         if rights.write {
             entry |= WRITE;
@@ -163,7 +179,9 @@ impl Bench {
         while !rest.is_empty() {
             let room = (PAGE_SIZE - (va & PAGE_MASK)) as usize;
             let (now, later) = rest.split_at(room.min(rest.len()));
-            let Some(gpa) = self.core.probe(va) else { return false };
+            let Some(gpa) = self.core.probe(va) else {
+                return false;
+            };
             self.store(gpa, now);
             va = va.wrapping_add(now.len() as u64);
             rest = later;
@@ -185,8 +203,11 @@ impl Bench {
         core.place = 0;
         core.trap = None;
         core.exit = None;
+        core.debug_trap = None;
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
-        let Ok(id) = self.blocks.lookup(core) else { return outcome(core) };
+        let Ok(id) = self.blocks.lookup(core) else {
+            return outcome(core);
+        };
         let Some((op, sets_rip)) = self.blocks.get(id).and_then(|block| {
             let op = block.ops.first()?;
             Some((op, block.sets_rip && block.ops.len() == 1))
@@ -221,7 +242,9 @@ impl Bench {
             }
             let mut next = u64::from_le_bytes(bytes);
             if next & PRESENT == 0 {
-                let Some(page) = self.take_page() else { return false };
+                let Some(page) = self.take_page() else {
+                    return false;
+                };
                 next = page | PRESENT | WRITE | USER;
                 self.store(Gpa(at), &next.to_le_bytes());
             }
@@ -267,7 +290,13 @@ mod tests {
 
     fn bench(code: &[u8]) -> Bench {
         let mut bench = Bench::new();
-        assert!(bench.map(CODE, Rights { write: false, execute: true }));
+        assert!(bench.map(
+            CODE,
+            Rights {
+                write: false,
+                execute: true
+            }
+        ));
         assert!(bench.map(DATA, Rights::default()));
         assert!(bench.write(CODE, code));
         bench.cpu_mut().rip = CODE;
@@ -282,8 +311,13 @@ mod tests {
         bench.cpu_mut().regs[2] = DATA;
         assert_eq!(bench.step(), Outcome::Done);
         assert_eq!((bench.cpu().regs[0], bench.cpu().rip), (5, CODE + 2));
-        let Outcome::Fault(fault) = bench.step() else { panic!("the page is read-only") };
-        assert_eq!((fault.vector, fault.error, fault.address), (14, Some(7), DATA));
+        let Outcome::Fault(fault) = bench.step() else {
+            panic!("the page is read-only")
+        };
+        assert_eq!(
+            (fault.vector, fault.error, fault.address),
+            (14, Some(7), DATA)
+        );
         assert_eq!(bench.cpu().rip, CODE + 2);
     }
 

@@ -129,7 +129,7 @@ fn the_second_page_of_an_instruction_can_be_mapped_elsewhere() {
     let mut guest = Guest::new(|a| {
         for (page, flush) in [(0x2000, false), (0x2000, true), (0x1000, true)] {
             ask(a, start)?;
-            a.mov(rax, TARGET + page | P | W)?;
+            a.mov(rax, (TARGET + page) | P | W)?;
             a.mov(qword_ptr(entry), rax)?;
             if flush {
                 a.invlpg(byte_ptr(ALIAS + 0x1000))?;
@@ -207,7 +207,7 @@ fn an_accessed_bit_that_falls_into_code_is_seen() {
 }
 
 #[test]
-fn data_beside_code_works_and_the_decoded_code_is_bounded() {
+fn data_beside_code_works() {
     // Every byte of two pages becomes the start of a block.
     let mut guest = Guest::new(|a| {
         let mut again = a.create_label();
@@ -225,4 +225,39 @@ fn data_beside_code_works_and_the_decoded_code_is_bounded() {
     let ended = guest.run();
     ended.code();
     assert_eq!(ended.get64(TARGET + 0x1f80), 0x1f00);
+}
+
+/// A guest decides how much of its memory is code; the host does not keep all of it decoded.
+#[test]
+fn what_is_kept_decoded_is_bounded() {
+    let start = 0x20_0000u64;
+    let groups = 0x13_0000 / 64;
+    let mut guest = Guest::new(|a| {
+        let (mut pass, mut again) = (a.create_label(), a.create_label());
+        a.mov(r8d, 2)?;
+        a.set_label(&mut pass)?;
+        a.mov(rbx, start)?;
+        a.mov(ecx, 4 * groups as u32)?;
+        a.set_label(&mut again)?;
+        a.call(rbx)?;
+        a.add(rbx, 16)?;
+        a.dec(ecx)?;
+        a.jne(again)?;
+        a.dec(r8d)?;
+        a.jne(pass)
+    });
+    guest.map_large(start, start | P | W);
+    // 63 times NOP, RET: four entries each.
+    let mut group = [0x90; 64];
+    group[63] = 0xc3;
+    guest.put(start, &group.repeat(groups));
+    let ended = guest.run();
+    ended.code();
+    // The second pass found the first of them thrown away.
+    let once = 4 * groups as u64;
+    assert!(
+        ended.machine.blocks_decoded() > once * 5 / 4,
+        "{}",
+        ended.machine.blocks_decoded()
+    );
 }

@@ -27,7 +27,7 @@ pub(super) fn sections(
     let addresses: HashMap<usize, u64> = image
         .sections()
         .filter_map(|s| {
-            let is_debug = s.flags & u64::from(elf::SHF_ALLOC.0) == 0;
+            let is_debug = s.flags & elf::SHF_ALLOC.0 == 0;
             let at = if is_debug {
                 Some(LinkAddr(0))
             } else {

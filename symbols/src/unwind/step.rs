@@ -230,7 +230,7 @@ impl<'w, M: GuestMemory + ?Sized> Walker<'w, M> {
             self.memory.u64_at(at)?,
             self.memory.u64_at(at.checked_add(8)?)?,
         );
-        let inside = ip < USER_END && ip >= 0x1000 && looks_like_code(self.memory, ip);
+        let inside = (0x1000..USER_END).contains(&ip) && looks_like_code(self.memory, ip);
         inside.then(|| (self.ip, self.sp, self.bp, self.is_exact) = (ip, at + 16, bp, false))
     }
 }

@@ -1,0 +1,17 @@
+//! gdb's remote protocol on a timeline: forward, backward, breakpoints, watchpoints.
+//!
+//! One debugger at a time, on the loopback interface or a unix socket only: whoever may connect may
+//! read all of the guest's memory.
+
+mod breakpoint;
+mod memory;
+mod monitor;
+mod resume;
+mod reverse;
+mod server;
+mod target;
+mod wire;
+mod xml;
+
+pub use server::{Listen, ListenError, ServeError, Server};
+pub use target::{Debuggee, NoRegister, RawRegisters, X8664};

@@ -1,0 +1,162 @@
+//! Running forward: what gdb asks for, and what it is told when the machine has stopped.
+
+use gdbstub::common::{Signal, Tid};
+use gdbstub::conn::{Connection, ConnectionExt};
+use gdbstub::stub::MultiThreadStopReason;
+use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
+use gdbstub::target::ext::base::multithread::{
+    MultiThreadResume, MultiThreadSchedulerLocking, MultiThreadSchedulerLockingOps,
+    MultiThreadSingleStep, MultiThreadSingleStepOps,
+};
+use gdbstub::target::ext::base::reverse_exec::{ReplayLogPosition, ReverseContOps, ReverseStepOps};
+use gdbstub::target::ext::breakpoints::WatchKind;
+
+use super::target::{Debuggee, VCPU};
+use super::wire::Wire;
+use crate::timeline::TimelineError;
+use crate::watch::Halt;
+
+/// What the next resumption does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Step,
+    Continue,
+    StepBack,
+    ContinueBack,
+}
+
+impl MultiThreadResume for Debuggee {
+    fn resume(&mut self) -> Result<(), TimelineError> {
+        // The event loop runs the machine.
+        Ok(())
+    }
+
+    fn clear_resume_actions(&mut self) -> Result<(), TimelineError> {
+        self.action = Action::Continue;
+        Ok(())
+    }
+
+    fn set_resume_action_continue(
+        &mut self,
+        _: Tid,
+        _: Option<Signal>,
+    ) -> Result<(), TimelineError> {
+        // There is nobody in the guest to take a signal.
+        self.action = Action::Continue;
+        Ok(())
+    }
+
+    fn support_single_step(&mut self) -> Option<MultiThreadSingleStepOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_reverse_step(&mut self) -> Option<ReverseStepOps<'_, Tid, Self>> {
+        Some(self)
+    }
+
+    fn support_reverse_cont(&mut self) -> Option<ReverseContOps<'_, Tid, Self>> {
+        Some(self)
+    }
+
+    fn support_scheduler_locking(&mut self) -> Option<MultiThreadSchedulerLockingOps<'_, Self>> {
+        Some(self)
+    }
+}
+
+impl MultiThreadSingleStep for Debuggee {
+    fn set_resume_action_step(&mut self, _: Tid, _: Option<Signal>) -> Result<(), TimelineError> {
+        self.action = Action::Step;
+        Ok(())
+    }
+}
+
+impl MultiThreadSchedulerLocking for Debuggee {
+    fn set_resume_action_scheduler_lock(&mut self) -> Result<(), TimelineError> {
+        // There is one thread.
+        Ok(())
+    }
+}
+
+impl Debuggee {
+    fn go(&mut self, keep_going: &mut dyn FnMut(u64) -> bool) -> Result<Halt, TimelineError> {
+        match self.action {
+            Action::Step => self.timeline.step(),
+            Action::Continue => self.timeline.forward(keep_going),
+            Action::StepBack => self.timeline.step_back(),
+            Action::ContinueBack => self.timeline.backward(keep_going),
+        }
+    }
+
+    fn reason(&self, halt: Halt) -> MultiThreadStopReason<u64> {
+        let tid = VCPU;
+        match halt {
+            Halt::Arrived => {
+                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP }
+            }
+            Halt::Interrupted => {
+                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGINT }
+            }
+            Halt::Breakpoint if self.hardware.contains(&self.timeline.machine().core().cpu.rip) => {
+                MultiThreadStopReason::HwBreak(tid)
+            }
+            Halt::Breakpoint => MultiThreadStopReason::SwBreak(tid),
+            Halt::Watch(hit) => {
+                let kind = match (hit.watch.read, hit.watch.write) {
+                    (true, true) => WatchKind::ReadWrite,
+                    (true, false) => WatchKind::Read,
+                    _ => WatchKind::Write,
+                };
+                MultiThreadStopReason::Watch { tid, kind, addr: hit.address }
+            }
+            Halt::Start => {
+                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin }
+            }
+            Halt::End => {
+                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End }
+            }
+        }
+    }
+}
+
+/// Runs the machine while gdb waits, looking at the connection now and then.
+#[derive(Debug)]
+pub(crate) struct EventLoop<S>(std::marker::PhantomData<S>);
+
+type WaitError<S> = WaitForStopReasonError<TimelineError, <S as Connection>::Error>;
+
+impl<S: ConnectionExt<Error = std::io::Error>> BlockingEventLoop for EventLoop<S> {
+    type Target = Debuggee;
+    type Connection = Wire<S>;
+    type StopReason = MultiThreadStopReason<u64>;
+
+    fn wait_for_stop_reason(
+        target: &mut Debuggee,
+        conn: &mut Wire<S>,
+    ) -> Result<Event<Self::StopReason>, WaitError<S>> {
+        let mut broken = None;
+        let halt = target.go(&mut |_| match conn.peek() {
+            Ok(None) => true,
+            Ok(Some(_)) => false,
+            Err(error) => {
+                broken = Some(error);
+                false
+            }
+        });
+        if let Some(error) = broken {
+            return Err(WaitForStopReasonError::Connection(error));
+        }
+        match halt {
+            Ok(Halt::Interrupted) => {
+                // What came is Ctrl-C, or the end of the connection.
+                let byte = conn.read().map_err(WaitForStopReasonError::Connection)?;
+                Ok(Event::IncomingData(byte))
+            }
+            Ok(halt) => Ok(Event::TargetStopped(target.reason(halt))),
+            Err(error) => Err(WaitForStopReasonError::Target(error)),
+        }
+    }
+
+    fn on_interrupt(target: &mut Debuggee) -> Result<Option<Self::StopReason>, TimelineError> {
+        Ok(Some(target.reason(Halt::Interrupted)))
+    }
+}

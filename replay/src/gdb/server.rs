@@ -1,0 +1,287 @@
+//! Waiting for debuggers, and serving one at a time.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use gdbstub::conn::ConnectionExt;
+use gdbstub::stub::{DisconnectReason, GdbStub};
+
+use super::resume::EventLoop;
+use super::target::Debuggee;
+use super::wire::{PACKET_BYTES_MAX, Wire, framed};
+use crate::timeline::TimelineError;
+
+/// The port debuggers expect.
+const PORT: u16 = 1234;
+/// Longest wait before it is looked at whether to go on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a debugger that is refused has for its first packet.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+
+/// Where to wait for debuggers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port of the loopback interface.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// Why nobody can be waited for there.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Not an address.
+    #[error("`{0}` is not an address; write 1234, 127.0.0.1:1234 or the path of a unix socket")]
+    Address(String),
+    /// An address others can reach.
+    #[error(
+        "{0} can be reached by others, who could then read all of the guest's memory; \
+         use 127.0.0.1 (and ssh -L), or a unix socket"
+    )]
+    NotLoopback(SocketAddr),
+    /// The system refused.
+    #[error("cannot listen on {0}: {1}")]
+    Refused(Listen, io::Error),
+}
+
+/// Why serving ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The timeline failed.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+    /// Nobody can be waited for any more.
+    #[error("waiting for debuggers failed")]
+    Waiting,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Listen::Unix(path.into()));
+        }
+        if text.contains('/') {
+            return Ok(Listen::Unix(text.into()));
+        }
+        let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'));
+        let address = match port.unwrap_or(text).parse::<u16>() {
+            Ok(port) => local(port),
+            Err(_) if text == "localhost" || text.is_empty() => local(PORT),
+            Err(_) => match text.parse() {
+                Ok(address) => address,
+                Err(_) => text
+                    .parse::<IpAddr>()
+                    .map(|ip| SocketAddr::new(ip, PORT))
+                    .map_err(|_| ListenError::Address(text.to_owned()))?,
+            },
+        };
+        if address.ip().is_loopback() {
+            Ok(Listen::Tcp(address))
+        } else {
+            Err(ListenError::NotLoopback(address))
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
+            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+}
+
+/// Waits for debuggers.
+#[derive(Debug)]
+pub struct Server {
+    address: Listen,
+    accepted: Receiver<Stream>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Begins to wait.
+    pub fn bind(listen: &Listen) -> Result<Self, ListenError> {
+        let refused = |error| ListenError::Refused(listen.clone(), error);
+        let (listener, address) = match listen {
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address).map_err(refused)?;
+                let address = listener.local_addr().map_err(refused)?;
+                (Listener::Tcp(listener), Listen::Tcp(address))
+            }
+            Listen::Unix(path) => {
+                remove_dead_socket(path);
+                let listener = UnixListener::bind(path).map_err(refused)?;
+                (Listener::Unix(listener), listen.clone())
+            }
+        };
+        let busy = Arc::new(AtomicBool::new(false));
+        let (send, accepted) = mpsc::channel();
+        let taken = Arc::clone(&busy);
+        thread::Builder::new()
+            .name("gdb-accept".to_owned())
+            .spawn(move || {
+                while let Ok(stream) = listener.accept() {
+                    if taken.swap(true, Ordering::AcqRel) {
+                        refuse(stream);
+                    } else if send.send(stream).is_err() {
+                        break;
+                    }
+                }
+            })
+            .map_err(refused)?;
+        Ok(Server { address, accepted, busy })
+    }
+
+    /// Where it waits; the port, if it was to be found.
+    pub fn address(&self) -> &Listen {
+        &self.address
+    }
+
+    /// Serves one debugger after the other, while `go_on` says so. `note` is told what happens.
+    pub fn serve(
+        &self,
+        debuggee: &mut Debuggee,
+        go_on: &mut dyn FnMut() -> bool,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<(), ServeError> {
+        while go_on() {
+            match self.accepted.recv_timeout(LOOK_EVERY) {
+                Ok(stream) => {
+                    let said = match stream {
+                        Stream::Tcp(stream) => converse(stream, debuggee),
+                        Stream::Unix(stream) => converse(stream, debuggee),
+                    };
+                    debuggee.detached();
+                    self.busy.store(false, Ordering::Release);
+                    note(&said?);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ServeError::Waiting),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Listen::Unix(path) = &self.address {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on any more.
+fn remove_dead_socket(path: &Path) {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    if is_socket
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Talks to one debugger until it leaves; says how that was.
+fn converse<S>(stream: S, debuggee: &mut Debuggee) -> Result<String, TimelineError>
+where
+    S: ConnectionExt<Error = io::Error>,
+{
+    let wire = Wire::new(stream, Arc::clone(&debuggee.physical));
+    let stub = match GdbStub::builder(wire).packet_buffer_size(PACKET_BYTES_MAX).build() {
+        Ok(stub) => stub,
+        Err(error) => return Ok(format!("the debugger cannot be served: {error}")),
+    };
+    match stub.run_blocking::<EventLoop<S>>(debuggee) {
+        Ok(DisconnectReason::Disconnect) => Ok("the debugger detached".to_owned()),
+        Ok(DisconnectReason::Kill) => Ok("the debugger is done".to_owned()),
+        Ok(_) => Ok("the debugger left".to_owned()),
+        Err(error) if error.is_target_error() => match error.into_target_error() {
+            Some(error) => Err(error),
+            None => Ok("the debugger left".to_owned()),
+        },
+        Err(error) => Ok(format!("the debugger is gone: {error}")),
+    }
+}
+
+/// Tells a debugger that it is not its turn.
+fn refuse(stream: Stream) {
+    fn tell(mut stream: impl Read + Write) {
+        // An answer before the question would be taken for noise.
+        let mut question = [0; 4096];
+        if stream.read(&mut question).is_ok() {
+            let sentence = "E.another debugger is attached to this recording";
+            let _ = stream.write_all(b"+").and_then(|()| stream.write_all(&framed(sentence)));
+        }
+    }
+    match stream {
+        Stream::Tcp(stream) => {
+            let _ = stream.set_read_timeout(Some(REFUSAL_WAIT));
+            tell(stream);
+        }
+        Stream::Unix(stream) => {
+            let _ = stream.set_read_timeout(Some(REFUSAL_WAIT));
+            tell(stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_others_cannot_reach() {
+        for (text, expected) in [
+            ("1234", "127.0.0.1:1234"),
+            (":9000", "127.0.0.1:9000"),
+            ("localhost:9000", "127.0.0.1:9000"),
+            ("127.0.0.1", "127.0.0.1:1234"),
+            ("[::1]:77", "[::1]:77"),
+            ("/run/x.sock", "/run/x.sock"),
+            ("unix:x.sock", "x.sock"),
+        ] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), expected);
+        }
+        let open = "0.0.0.0:1234".parse::<Listen>();
+        assert!(matches!(open, Err(ListenError::NotLoopback(_))), "{open:?}");
+        assert!(matches!("a b".parse::<Listen>(), Err(ListenError::Address(_))));
+    }
+}

@@ -1,0 +1,233 @@
+//! The connection to gdb, and the packets that are answered right here.
+//!
+//! gdbstub hands everything it does not know back as unsupported. What debuggers ask beyond that
+//! (QEMU's queries, by which gef and pwndbg tell a kernel from a program), and what must be refused
+//! with a sentence instead of a number, is picked out of the stream before it gets there.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gdbstub::conn::{Connection, ConnectionExt};
+
+/// The longest packet that is taken.
+pub(crate) const PACKET_BYTES_MAX: usize = 0x1_0000;
+/// Why nothing can be changed.
+const READ_ONLY: &str = "E.a recorded execution cannot be changed";
+
+/// A connection, with a filter on what comes in.
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    stream: S,
+    /// Bytes for gdbstub.
+    passed: VecDeque<u8>,
+    /// The packet that is coming in, from its `$`.
+    packet: Vec<u8>,
+    acknowledged: bool,
+    physical: Arc<AtomicBool>,
+}
+
+/// A packet on the wire: the payload between `$` and `#`, and two digits of its sum.
+pub(crate) fn framed(payload: &str) -> Vec<u8> {
+    let sum = payload.bytes().fold(0u8, u8::wrapping_add);
+    format!("${payload}#{sum:02x}").into_bytes()
+}
+
+impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
+    pub(crate) fn new(stream: S, physical: Arc<AtomicBool>) -> Self {
+        Wire {
+            stream,
+            passed: VecDeque::new(),
+            packet: Vec::new(),
+            acknowledged: true,
+            physical,
+        }
+    }
+
+    /// Takes a byte that came in.
+    fn take(&mut self, byte: u8) -> io::Result<()> {
+        if self.packet.is_empty() {
+            if byte == b'$' {
+                self.packet.push(byte);
+            } else {
+                self.passed.push_back(byte);
+            }
+            return Ok(());
+        }
+        self.packet.push(byte);
+        let whole = self.packet.iter().rev().nth(2) == Some(&b'#');
+        if !whole {
+            if self.packet.len() > PACKET_BYTES_MAX {
+                let why = format!("a packet is longer than {PACKET_BYTES_MAX} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            return Ok(());
+        }
+        let packet = std::mem::take(&mut self.packet);
+        let payload = packet.get(1..packet.len() - 3).unwrap_or_default();
+        match self.answer(payload) {
+            Some(answer) => {
+                if self.acknowledged {
+                    self.stream.write(b'+')?;
+                }
+                self.stream.write_all(&framed(&answer))?;
+                self.stream.flush()
+            }
+            None => {
+                self.passed.extend(packet);
+                Ok(())
+            }
+        }
+    }
+
+    /// The answer to a packet that gdbstub is not to see.
+    fn answer(&mut self, payload: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(payload).ok();
+        let first = payload.first().copied().unwrap_or(0);
+        match (first, text) {
+            (_, Some("QStartNoAckMode")) => {
+                self.acknowledged = false;
+                None
+            }
+            (_, Some("qqemu.sstepbits" | "Qqemu.sstepbits")) => {
+                Some("ENABLE=1,NOIRQ=2,NOTIMER=4".to_owned())
+            }
+            // A step never holds off interrupts: it would not be the recorded execution.
+            (_, Some("qqemu.sstep")) => Some("0x1".to_owned()),
+            (_, Some("Qqemu.sstep=1")) => Some("OK".to_owned()),
+            (_, Some("qqemu.PhyMemMode")) => {
+                Some(u8::from(self.physical.load(Ordering::Relaxed)).to_string())
+            }
+            (_, Some("Qqemu.PhyMemMode:1" | "Qqemu.PhyMemMode:0")) => {
+                self.physical.store(payload.ends_with(b"1"), Ordering::Relaxed);
+                Some("OK".to_owned())
+            }
+            // There is one thread, so it does not matter which are meant.
+            (b'H', Some("Hc-1" | "Hc0" | "Hcp1.-1" | "Hcp0.0" | "Hcp1.0")) => Some("OK".to_owned()),
+            (b'G' | b'P' | b'M', _) => Some(READ_ONLY.to_owned()),
+            (b'X', _) => {
+                // No bytes: only asks whether the packet is known.
+                let none = payload.ends_with(b",0:");
+                Some(if none { "OK".to_owned() } else { READ_ONLY.to_owned() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<S: ConnectionExt<Error = io::Error>> Connection for Wire<S> {
+    type Error = io::Error;
+
+    fn write(&mut self, byte: u8) -> io::Result<()> {
+        self.stream.write(byte)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.stream.write_all(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
+    fn on_session_start(&mut self) -> io::Result<()> {
+        self.stream.on_session_start()
+    }
+}
+
+impl<S: ConnectionExt<Error = io::Error>> ConnectionExt for Wire<S> {
+    fn read(&mut self) -> io::Result<u8> {
+        loop {
+            if let Some(byte) = self.passed.pop_front() {
+                return Ok(byte);
+            }
+            let byte = self.stream.read()?;
+            self.take(byte)?;
+        }
+    }
+
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        match self.passed.front() {
+            Some(byte) => Ok(Some(*byte)),
+            None => self.stream.peek(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes to read, and what was written.
+    struct Script(VecDeque<u8>, Vec<u8>);
+
+    impl Connection for Script {
+        type Error = io::Error;
+        fn write(&mut self, byte: u8) -> io::Result<()> {
+            self.1.push(byte);
+            Ok(())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl ConnectionExt for Script {
+        fn read(&mut self) -> io::Result<u8> {
+            self.0.pop_front().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        }
+        fn peek(&mut self) -> io::Result<Option<u8>> {
+            Ok(self.0.front().copied())
+        }
+    }
+
+    /// What passes through to gdbstub, and what is answered.
+    fn through(bytes: &[u8]) -> (Vec<u8>, String, io::ErrorKind) {
+        let script = Script(bytes.iter().copied().collect(), Vec::new());
+        let mut wire = Wire::new(script, Arc::default());
+        let mut passed = Vec::new();
+        loop {
+            match wire.read() {
+                Ok(byte) => passed.push(byte),
+                Err(error) => {
+                    let answered = String::from_utf8_lossy(&wire.stream.1).into_owned();
+                    return (passed, answered, error.kind());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_gdbstub_knows_passes_through_unchanged() {
+        let bytes = b"+$qSupported:swbreak+#00\x03$m0,4#fd-+";
+        assert_eq!(through(bytes).0, bytes);
+    }
+
+    #[test]
+    fn writes_are_refused_with_a_sentence_and_probes_answered() {
+        for (packet, answer) in [
+            ("$P10=00#00", READ_ONLY),
+            ("$M0,1:00#00", READ_ONLY),
+            ("$X0,1:a#00", READ_ONLY),
+            ("$X0,0:#00", "OK"),
+            ("$Qqemu.sstepbits#00", "ENABLE=1,NOIRQ=2,NOTIMER=4"),
+            ("$qqemu.PhyMemMode#00", "0"),
+        ] {
+            let (passed, answered, _) = through(packet.as_bytes());
+            assert!(passed.is_empty());
+            let expected = String::from_utf8(framed(answer)).unwrap();
+            assert_eq!(answered, format!("+{expected}"), "{packet}");
+        }
+        let (_, answered, _) = through(b"$QStartNoAckMode#b0$Qqemu.PhyMemMode:1#00$qqemu.PhyMemMode#00");
+        assert_eq!(answered, "$OK#9a$1#31");
+    }
+
+    #[test]
+    fn any_bytes_end_in_an_error_and_not_in_memory() {
+        let (_, _, kind) = through(&[b'$'; PACKET_BYTES_MAX * 2]);
+        assert_eq!(kind, io::ErrorKind::InvalidData);
+        let noise: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 3) as u8).collect();
+        assert_eq!(through(&noise).2, io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,268 @@
+//! Positions as people write them: one grammar everywhere.
+//!
+//! `@123456789`, `@1.2G`, `+5000`, `-5000`, `e1234` (an event by its number), `t12.345678` (seconds of
+//! the guest), `50%`, `start`, `end`, `panic`, `oops`, `bm:NAME`, `cp:3`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use colinux_tracer::{EventKind, EventMask, Reader, TraceError};
+
+use crate::timeline::{Mark, Timeline, TimelineError};
+
+/// A position, not yet looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// A tick, or an attempt at one.
+    At(Mark),
+    /// So many ticks later.
+    Later(u64),
+    /// So many ticks earlier.
+    Earlier(u64),
+    /// An event, by its number from 0.
+    Event(u64),
+    /// Virtual time since power-on, in nanoseconds.
+    Time(u64),
+    /// A share of the recording, in millionths.
+    Share(u64),
+    /// Power-on.
+    Start,
+    /// The last tick.
+    End,
+    /// The first kernel panic.
+    Panic,
+    /// The first oops.
+    Oops,
+    /// A named place.
+    Bookmark(String),
+    /// A numbered place.
+    Checkpoint(u64),
+}
+
+/// Why a position is none.
+#[derive(Debug, thiserror::Error)]
+pub enum PositionError {
+    /// It does not follow the grammar.
+    #[error(
+        "`{0}` is not a position; write @123456789, @1.2G, +5000, -5000, e1234, t12.345, 50%, \
+         start, end, panic, bm:NAME or cp:3"
+    )]
+    Grammar(String),
+    /// It names something that cannot be looked up here.
+    #[error("`{0}` can be used inside a debugger session only")]
+    Here(String),
+    /// The recording has no such thing.
+    #[error("the recording has no {what}; it ends at @{last}")]
+    Missing {
+        /// What.
+        what: String,
+        /// Its last tick.
+        last: u64,
+    },
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The recording cannot be replayed.
+    #[error(transparent)]
+    Timeline(#[from] TimelineError),
+}
+
+/// A number with an optional fraction, times `unit`; whole in the end.
+fn scaled(text: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    if whole.is_empty() && fraction.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.replace('_', "").parse::<u64>().ok()? };
+    let fraction = fraction.replace('_', "");
+    let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? };
+    let part = part.checked_mul(unit.into())?;
+    if part % scale != 0 {
+        return None;
+    }
+    u64::try_from(u128::from(whole) * u128::from(unit) + part / scale).ok()
+}
+
+/// A number of ticks, with K, M or G.
+fn ticks(text: &str) -> Option<u64> {
+    let unit = match text.as_bytes().last()? {
+        b'K' | b'k' => 1_000,
+        b'M' | b'm' => 1_000_000,
+        b'G' | b'g' => 1_000_000_000,
+        _ => return scaled(text, 1),
+    };
+    scaled(&text[..text.len() - 1], unit)
+}
+
+/// An address or a length, as debuggers write them.
+pub fn parse_number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(&hex.replace(['_', '`'], ""), 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let text = text.trim();
+        let wrong = || PositionError::Grammar(text.to_owned());
+        let found = match text {
+            "start" | "begin" => Some(Position::Start),
+            "end" => Some(Position::End),
+            "panic" => Some(Position::Panic),
+            "oops" => Some(Position::Oops),
+            _ => None,
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        if let Some(name) = text.strip_prefix("bm:").filter(|name| !name.is_empty()) {
+            return Ok(Position::Bookmark(name.to_owned()));
+        }
+        if let Some(number) = text.strip_prefix("cp:") {
+            return number.parse().map(Position::Checkpoint).map_err(|_| wrong());
+        }
+        if let Some(share) = text.strip_suffix('%') {
+            return match scaled(share, 10_000) {
+                Some(share) if share <= 1_000_000 => Ok(Position::Share(share)),
+                _ => Err(wrong()),
+            };
+        }
+        let mut rest = text.chars();
+        let position = match rest.next() {
+            Some('@') => {
+                let (tick, attempt) = rest.as_str().split_once('\'').unwrap_or((rest.as_str(), "0"));
+                let attempt = attempt.parse().map_err(|_| wrong())?;
+                ticks(tick).map(|tick| Position::At(Mark { tick, attempt }))
+            }
+            Some('+') => ticks(rest.as_str()).map(Position::Later),
+            Some('-') => ticks(rest.as_str()).map(Position::Earlier),
+            Some('e') => rest.as_str().parse().ok().map(Position::Event),
+            Some('t') => scaled(rest.as_str(), 1_000_000_000).map(Position::Time),
+            Some('0'..='9') => ticks(text).map(|tick| Position::At(Mark::at(tick))),
+            _ => None,
+        };
+        position.ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::At(mark) => write!(f, "{mark}"),
+            Position::Later(ticks) => write!(f, "+{ticks}"),
+            Position::Earlier(ticks) => write!(f, "-{ticks}"),
+            Position::Event(number) => write!(f, "e{number}"),
+            Position::Time(ns) => {
+                write!(f, "t{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+            }
+            Position::Share(share) => write!(f, "{}.{:04}%", share / 10_000, share % 10_000),
+            Position::Start => f.write_str("start"),
+            Position::End => f.write_str("end"),
+            Position::Panic => f.write_str("panic"),
+            Position::Oops => f.write_str("oops"),
+            Position::Bookmark(name) => write!(f, "bm:{name}"),
+            Position::Checkpoint(number) => write!(f, "cp:{number}"),
+        }
+    }
+}
+
+impl Position {
+    /// The tick it means, as far as the file alone can say: `None` for a virtual time. `now` is what
+    /// it is relative to, `last` the last tick.
+    pub fn tick(
+        &self,
+        reader: &Reader,
+        now: u64,
+        last: u64,
+    ) -> Result<Option<u64>, PositionError> {
+        let missing = || PositionError::Missing { what: self.to_string(), last };
+        let first_of = |kind| -> Result<u64, PositionError> {
+            let mut events = reader.events().with_kinds(EventMask::of(&[kind]));
+            Ok(events.next().ok_or_else(missing)??.tick)
+        };
+        let tick = match self {
+            Position::At(mark) => mark.tick,
+            Position::Later(ticks) => now.saturating_add(*ticks),
+            Position::Earlier(ticks) => now.saturating_sub(*ticks),
+            Position::Event(number) => {
+                let mut events = reader.events();
+                events.seek_number(*number)?;
+                events.next().ok_or_else(missing)??.tick
+            }
+            Position::Time(_) => return Ok(None),
+            Position::Share(share) => {
+                let tick = u128::from(last) * u128::from(*share) / 1_000_000;
+                u64::try_from(tick).unwrap_or(last)
+            }
+            Position::Start => 0,
+            Position::End => last,
+            Position::Panic => first_of(EventKind::Panic)?,
+            Position::Oops => first_of(EventKind::Oops)?,
+            Position::Bookmark(_) | Position::Checkpoint(_) => {
+                return Err(PositionError::Here(self.to_string()));
+            }
+        };
+        if tick > last { Err(missing()) } else { Ok(Some(tick)) }
+    }
+
+    /// The place it means on a timeline. Looking up a virtual time moves the cursor.
+    pub fn find(
+        &self,
+        reader: &Reader,
+        timeline: &mut Timeline,
+    ) -> Result<Mark, PositionError> {
+        let last = timeline.last_tick();
+        if let Position::Time(ns) = self {
+            let found = timeline.at_time(*ns)?;
+            let what = self.to_string();
+            return found.ok_or(PositionError::Missing { what, last });
+        }
+        let tick = self.tick(reader, timeline.at().tick, last)?.unwrap_or(last);
+        Ok(match self {
+            Position::At(mark) => *mark,
+            _ => Mark::at(tick),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_as_people_write_them() {
+        for (text, expected) in [
+            ("@123456789", Position::At(Mark::at(123_456_789))),
+            ("@1.2G", Position::At(Mark::at(1_200_000_000))),
+            ("77", Position::At(Mark::at(77))),
+            ("@77'2", Position::At(Mark { tick: 77, attempt: 2 })),
+            ("+5000", Position::Later(5000)),
+            ("-1.5K", Position::Earlier(1500)),
+            ("e1234", Position::Event(1234)),
+            ("t12.345678", Position::Time(12_345_678_000)),
+            ("50%", Position::Share(500_000)),
+            ("12.5%", Position::Share(125_000)),
+            ("start", Position::Start),
+            ("end", Position::End),
+            ("panic", Position::Panic),
+            ("bm:crash", Position::Bookmark("crash".to_owned())),
+            ("cp:3", Position::Checkpoint(3)),
+        ] {
+            assert_eq!(text.parse::<Position>().unwrap(), expected, "{text}");
+            let again: Position = expected.to_string().parse().unwrap();
+            assert_eq!(again, expected, "{expected}");
+        }
+        for wrong in
+            ["", "@", "@1.23", "1x", "e", "e-1", "t", "101%", "%", "bm:", "cp:x", "@1'x", "-", "é"]
+        {
+            assert!(wrong.parse::<Position>().is_err(), "{wrong}");
+        }
+        assert_eq!(parse_number("0xffff_ffff"), Some(0xffff_ffff));
+    }
+}

@@ -1,0 +1,233 @@
+//! `gdb`: a debugger on a recording, in both directions.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use colinux_replay::gdb::{Debuggee, Listen, ServeError, Server};
+use colinux_replay::{Position, PositionError, Timeline, TimelineError};
+use colinux_tracer::Reader;
+
+use crate::args::Gdb;
+use crate::console::Signals;
+use crate::exit::{self, Failure};
+use crate::report::Report;
+use crate::store;
+use crate::words::grouped;
+
+/// What our gdb is told first. Moving by `monitor` goes behind gdb's back, so the words forget what
+/// gdb remembers of registers and memory.
+const INIT: &str = "\
+set prompt (clt) 
+set stack-cache off
+set code-cache off
+define when
+  monitor when
+end
+document when
+Where in the recording this is.
+end
+define seek
+  monitor seek $arg0
+  maintenance flush register-cache
+  maintenance flush dcache
+  frame
+end
+document seek
+Go to a position: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, panic, bm:NAME, cp:N.
+end
+define last-write
+  monitor last-write $arg0
+end
+document last-write
+Who wrote to ADDRESS[:LENGTH] last before now.
+end
+define mark
+  if $argc == 0
+    monitor mark
+  else
+    monitor mark $arg0
+  end
+end
+document mark
+Remember this place by a name, for `seek bm:NAME`.
+end
+";
+
+/// A walk that takes longer than this says how far it has come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: &Gdb, report: &Report) -> Result<u8, Failure> {
+    let path = store::find(args.trace.as_deref())?;
+    let reader = Reader::open(&path)?;
+    if let Some(recovery) = reader.recovery() {
+        report.note(format!("{}: {recovery}", path.display()));
+    }
+    match &args.listen {
+        Some(listen) => {
+            let server = bind(listen)?;
+            report.note(format!("in gdb, say `target remote {}`", server.address()));
+            let signals = catch()?;
+            let timeline = open(&reader, args.goto.as_ref(), &signals, report)?;
+            let Some(timeline) = timeline else {
+                return Ok(exit::SIGNAL + signals.received().unwrap_or(2));
+            };
+            let mut debuggee = Debuggee::new(reader, timeline);
+            let mut go_on = || signals.received().is_none();
+            server.serve(&mut debuggee, &mut go_on, &mut |what| report.note(what))?;
+            Ok(signals.received().map_or(0, |signal| exit::SIGNAL + signal))
+        }
+        None => with_gdb(args, reader, report),
+    }
+}
+
+fn catch() -> Result<Signals, Failure> {
+    Signals::catch()
+        .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))
+}
+
+fn bind(listen: &Listen) -> Result<Server, Failure> {
+    Server::bind(listen).map_err(|error| Failure::new(exit::ENVIRONMENT, error))
+}
+
+/// The timeline at the position; `None` if a signal came first.
+pub(crate) fn open(
+    reader: &Reader,
+    goto: Option<&Position>,
+    signals: &Signals,
+    report: &Report,
+) -> Result<Option<Timeline>, Failure> {
+    let mut timeline = Timeline::open(reader)?;
+    if let Some(position) = goto {
+        let mark = position.find(reader, &mut timeline)?;
+        let began = Instant::now();
+        let first = timeline.at().tick;
+        let mut told = false;
+        let terminal = io::stderr().is_terminal();
+        let halt = timeline.seek(mark, &mut |tick| {
+            if terminal && began.elapsed() > PATIENCE {
+                told = true;
+                tell(tick, first, mark.tick, began.elapsed());
+            }
+            signals.received().is_none()
+        })?;
+        if told {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+        if halt == colinux_replay::Halt::Interrupted {
+            return Ok(None);
+        }
+        report.detail(format!("at {}", timeline.at()));
+    }
+    Ok(Some(timeline))
+}
+
+/// How far it is, and how long it will take.
+fn tell(tick: u64, first: u64, to: u64, elapsed: Duration) {
+    let done = tick.saturating_sub(first).max(1) as f64;
+    let left = to.saturating_sub(tick) as f64;
+    let seconds = elapsed.as_secs_f64() * left / done;
+    let _ = write!(
+        io::stderr(),
+        "\r\x1b[Kcolinux-trace: at tick {} of {}, {seconds:.0} s to go",
+        grouped(tick),
+        grouped(to)
+    );
+}
+
+/// Starts gdb on a socket of its own, and serves it until it ends.
+fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> {
+    let failed = |what: &str, error: io::Error| {
+        Failure::new(exit::ENVIRONMENT, format!("{what}: {error}"))
+    };
+    let folder = tempfile::tempdir().map_err(|error| failed("a folder for the socket", error))?;
+    let socket = folder.path().join("gdb");
+    let init = folder.path().join("init.gdb");
+    std::fs::write(&init, INIT).map_err(|error| failed("the settings for gdb", error))?;
+    let server = bind(&Listen::Unix(socket.clone()))?;
+    let signals = catch()?;
+    let Some(timeline) = open(&reader, args.goto.as_ref(), &signals, report)? else {
+        return Ok(exit::SIGNAL + signals.received().unwrap_or(2));
+    };
+    drop(signals);
+    // From here on Ctrl-C is gdb's.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted)
+        .map_err(|error| failed("signals", error))?;
+    let mut debuggee = Debuggee::new(reader, timeline);
+    let child = start(args, &socket, &init).map_err(|error| {
+        failed("gdb could not be started (with --listen, no gdb is)", error)
+    })?;
+    let over = Arc::new(AtomicBool::new(false));
+    let waiting = wait_for(child, Arc::clone(&over));
+    let served = server.serve(
+        &mut debuggee,
+        &mut || !over.load(Ordering::Acquire),
+        &mut |what| report.detail(what),
+    );
+    let code = waiting.join().ok().flatten();
+    served?;
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::SOFTWARE))
+}
+
+fn start(args: &Gdb, socket: &Path, init: &Path) -> io::Result<Child> {
+    let mut command = Command::new("gdb");
+    command.arg("-q").args(["-l", "10000"]);
+    if args.batch {
+        command.arg("-batch");
+    }
+    command.arg("-x").arg(init);
+    if let Some(vmlinux) = &args.vmlinux {
+        command.arg("-ex").arg(format!("file {}", vmlinux.display()));
+    }
+    command.arg("-ex").arg(format!("target remote {}", socket.display()));
+    for file in &args.script {
+        command.arg("-x").arg(file);
+    }
+    for line in &args.commands {
+        command.arg("-ex").arg(line);
+    }
+    command.spawn()
+}
+
+fn wait_for(mut child: Child, over: Arc<AtomicBool>) -> thread::JoinHandle<Option<i32>> {
+    thread::spawn(move || {
+        let status = child.wait();
+        over.store(true, Ordering::Release);
+        status.ok().and_then(|status| status.code())
+    })
+}
+
+impl From<TimelineError> for Failure {
+    fn from(error: TimelineError) -> Self {
+        match error {
+            TimelineError::Replay(error) => error.into(),
+            TimelineError::Lost(_) => Failure::new(exit::DIVERGED, error),
+            TimelineError::Outside { .. } => Failure::usage(error),
+        }
+    }
+}
+
+impl From<PositionError> for Failure {
+    fn from(error: PositionError) -> Self {
+        match error {
+            PositionError::Trace(error) => error.into(),
+            PositionError::Timeline(error) => error.into(),
+            PositionError::Missing { .. } => Failure::new(exit::FAILED, error),
+            other => Failure::usage(other),
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Timeline(error) => error.into(),
+            ServeError::Waiting => Failure::new(exit::SOFTWARE, error),
+        }
+    }
+}
