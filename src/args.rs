@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use colinux_replay::Position;
 
 use crate::words::{Bytes, Count, Until};
 
@@ -37,12 +38,20 @@ pub(crate) enum Verb {
     Replay(Replay),
     /// Replay a recording and compare every event and digest.
     Verify(Verify),
+    /// Walk in a recording with gdb, forward and backward.
+    Gdb(Gdb),
     /// Show what a recording is.
     Info(Info),
     /// Show the events of a recording.
     Dump(Dump),
     /// Count what a recording holds.
     Stats(Info),
+    /// Copy a recording with the events of a stretch only; it still replays from the start.
+    Cut(Cut),
+    /// Show the guest's tasks at a tick.
+    Ps(At),
+    /// Show the guest's kernel log at a tick.
+    Dmesg(At),
     /// List the recordings in the store.
     Ls(Ls),
     /// Get kernels and make file systems for guests.
@@ -88,6 +97,9 @@ pub(crate) struct Record {
     /// Record inputs and digests only.
     #[arg(long)]
     pub(crate) no_trace: bool,
+    /// Flight recorder: keep only about this many last bytes of events; inputs are all kept.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) last: Option<Bytes>,
     /// Ticks between digests of the whole state; 0 for none.
     #[arg(long, value_name = "TICKS", default_value = "10M")]
     pub(crate) digest_interval: Count,
@@ -141,9 +153,9 @@ Examples:
 pub(crate) struct Replay {
     /// The recording [default: the latest].
     pub(crate) trace: Option<PathBuf>,
-    /// Stop at this tick.
-    #[arg(long, value_name = "POSITION")]
-    pub(crate) goto: Option<Count>,
+    /// Go to this position, and show the registers there.
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) goto: Option<Position>,
     /// Show the events as they happen, instead of the console.
     #[arg(long)]
     pub(crate) events: bool,
@@ -160,6 +172,39 @@ pub(crate) struct Verify {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `gdb`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace gdb --vmlinux vmlinux            the latest recording, in gdb
+  colinux-trace gdb boot-0 --goto end            at its end; `reverse-continue` works from there
+  colinux-trace gdb --listen 1234                serve only; in gdb, `target remote :1234`
+
+In gdb: reverse-stepi, reverse-continue and the others; `watch`; and our words `when`,
+`seek POSITION`, `last-write ADDRESS`, `mark NAME`; `monitor help` lists all.")]
+pub(crate) struct Gdb {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Do not start gdb, but wait for one: a port of the loopback interface, or a unix socket.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<colinux_replay::gdb::Listen>,
+    /// Begin at this position [default: start].
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) goto: Option<Position>,
+    /// The kernel with its symbols, for gdb.
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    pub(crate) vmlinux: Option<PathBuf>,
+    /// Run gdb commands from a file.
+    #[arg(short = 'x', long, value_name = "FILE", conflicts_with = "listen")]
+    pub(crate) script: Vec<PathBuf>,
+    /// Run a gdb command.
+    #[arg(short = 'e', long = "ex", value_name = "COMMAND", conflicts_with = "listen")]
+    pub(crate) commands: Vec<String>,
+    /// End gdb after its commands.
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) batch: bool,
 }
 
 /// `info` and `stats`
@@ -189,16 +234,55 @@ pub(crate) struct Dump {
     pub(crate) event: Vec<String>,
     /// From this tick.
     #[arg(long, value_name = "POSITION")]
-    pub(crate) from: Option<Count>,
+    pub(crate) from: Option<Position>,
     /// To this tick, included.
     #[arg(long, value_name = "POSITION")]
-    pub(crate) to: Option<Count>,
+    pub(crate) to: Option<Position>,
     /// At most this many.
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// The inputs instead of the events.
     #[arg(long)]
     pub(crate) inputs: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `cut`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace cut boot-0 --from @1.2G -o end.clt")]
+pub(crate) struct Cut {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Keep events from this tick.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) from: Option<Count>,
+    /// Keep events to this tick, included.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) to: Option<Count>,
+    /// Where to write the copy.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the output file.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// `ps` and `dmesg`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace ps --at @1.2G
+  colinux-trace dmesg --at @500M boot-0")]
+pub(crate) struct At {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// At this tick [default: the end].
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) at: Option<Count>,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

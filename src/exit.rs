@@ -13,6 +13,8 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const DIVERGED: u8 = 3;
 /// A trace cannot be read.
 pub(crate) const UNREADABLE: u8 = 4;
+/// Symbols are missing.
+pub(crate) const SYMBOLS: u8 = 5;
 /// The host lacks something: a tool, space, a file that can be written.
 pub(crate) const ENVIRONMENT: u8 = 69;
 /// A bug or a gap of ours.

@@ -44,6 +44,9 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Info(args) => cmd::info::run(args, report),
         Verb::Dump(args) => cmd::dump::run(args, report),
         Verb::Stats(args) => cmd::stats::run(args, report),
+        Verb::Cut(args) => cmd::cut::run(args, report),
+        Verb::Ps(args) => cmd::state::ps(args, report),
+        Verb::Dmesg(args) => cmd::state::dmesg(args, report),
         Verb::Ls(args) => cmd::ls::run(args, report),
         Verb::Guest(args) => cmd::guest::run(args, report),
     }

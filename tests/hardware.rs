@@ -5,6 +5,7 @@
 //! `COLINUX_ORACLE_SEED` another seed, `COLINUX_ORACLE_ONLY` the beginning of a form's name.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+#[allow(dead_code, reason = "shared with the cases of tests/ins")]
 mod oracle;
 
 use std::collections::BTreeSet;

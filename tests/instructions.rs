@@ -1,9 +1,6 @@
 //! Readable one-line cases for single instructions: `tests/ins/*.ins`.
 
-#[allow(
-    dead_code,
-    reason = "shared with the tests that compare with the host's CPU"
-)]
+#[allow(dead_code, reason = "shared with the test against the host's CPU")]
 mod oracle;
 
 use iced_x86::{Decoder, Formatter, IntelFormatter};

@@ -17,7 +17,7 @@ use crate::mem::tlb::Tlb;
 use crate::observer::{Observation, Observations};
 use crate::passage::{Exit, Shutdown};
 use crate::tick::{Clock, Tick, VirtualTime};
-use crate::x86::op::{ADDR32, HIGH_BYTE, Op};
+use crate::x86::op::{ADDR16, ADDR32, HIGH_BYTE, Op, STACK32};
 use crate::x86::word::Word;
 
 /// The vCPU, its memory, and the board it is plugged into.
@@ -203,13 +203,21 @@ impl Core {
     #[inline(always)]
     pub fn ea(&self, op: &Op) -> u64 {
         let r = &self.cpu.regs;
-        let mut ea = r[op.base as usize & 31]
+        let ea = r[op.base as usize & 31]
             .wrapping_add(r[op.index as usize & 31] << (op.scale & 3))
             .wrapping_add(op.disp);
-        if op.prefix & ADDR32 != 0 {
-            ea &= 0xffff_ffff;
+        if op.prefix & (ADDR32 | ADDR16) != 0 {
+            return self.narrow_ea(op, ea);
         }
         ea.wrapping_add(self.cpu.segs[op.seg as usize % 7].base)
+    }
+
+    /// Outside 64-bit mode, linear addresses have 32 bits as well.
+    #[inline(never)]
+    pub(crate) fn narrow_ea(&self, op: &Op, ea: u64) -> u64 {
+        let ea = ea & if op.prefix & ADDR16 != 0 { 0xffff } else { 0xffff_ffff };
+        let linear = ea.wrapping_add(self.cpu.segs[op.seg as usize % 7].base);
+        if op.prefix & STACK32 != 0 { linear & 0xffff_ffff } else { linear }
     }
 
     /// A register operand.

@@ -348,6 +348,7 @@ impl Machine {
             }
         }
         if !self.stops.armed
+            && !core.armed.any()
             && let Some(ran) = self.translator.run(core, &mut self.blocks, id, limit)
         {
             return self.after_translated(ran);
@@ -379,9 +380,7 @@ impl Machine {
         core.tick.0 += done as u64;
         core.place = 0;
         core.cpu.regs[REG_BLOCK as usize] = core.cpu.rip;
-        if !core.cpu.segs[seg::CS].is_long() {
-            core.cpu.rip &= 0xffff_ffff;
-        }
+        core.cpu.cut_rip();
         if !completed {
             let len = block.ops.get(done).map_or(0, |op| op.len);
             return self.trapped(len);
@@ -409,9 +408,7 @@ impl Machine {
     /// What tier 1 leaves to be done, as after a block of tier 0.
     fn after_translated(&mut self, ran: Ran) -> Option<Stop> {
         let core = &mut self.core;
-        if !core.cpu.segs[seg::CS].is_long() {
-            core.cpu.rip &= 0xffff_ffff;
-        }
+        core.cpu.cut_rip();
         if let Ran::Trapped(len) = ran {
             return self.trapped(len);
         }
@@ -495,16 +492,15 @@ impl Machine {
     }
 
     fn unsupported(&mut self, what: String) -> Stop {
-        let rip = self.core.cpu.rip;
+        let (rip, linear) = (self.core.cpu.rip, self.core.cpu.linear_rip());
         let mut bytes = Vec::new();
         let mut one = [0];
         while bytes.len() < INSN_BYTES_MAX
-            && self.core.peek(rip.wrapping_add(bytes.len() as u64), &mut one)
+            && self.core.peek(linear.wrapping_add(bytes.len() as u64), &mut one)
         {
             bytes.push(one[0]);
         }
-        let long = self.core.cpu.segs[seg::CS].is_long();
-        let text = describe(&bytes, if long { 64 } else { 32 });
+        let text = describe(&bytes, self.core.cpu.segs[seg::CS].code_bits());
         Stop::Unsupported(Box::new(Unsupported { what, bytes, text, rip, tick: self.core.tick }))
     }
 

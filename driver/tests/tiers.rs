@@ -13,7 +13,7 @@ use colinux_driver::jit::Tier;
 use colinux_driver::machine::{Machine, Stop};
 use colinux_driver::tick::Tick;
 use iced_x86::code_asm::*;
-use iced_x86::{Decoder, FlowControl, Instruction, Mnemonic as N, OpKind, Register};
+use iced_x86::{Decoder, FlowControl, IcedError, Instruction, Mnemonic as N, OpKind, Register};
 
 #[path = "common/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
@@ -283,7 +283,7 @@ fn guest(random: &mut Random) -> Guest {
 }
 
 /// Writes the frame down, then goes on with the next row.
-fn handler(a: &mut CodeAssembler) -> Result<(), iced_x86::IcedError> {
+fn handler(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.push(rax)?;
     a.push(rbx)?;
     a.mov(rbx, qword_ptr(LOG_AT))?;

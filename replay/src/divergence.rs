@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use colinux_tracer::{Cursor, Event, EventKind, Reader, StateDigest, TraceError};
+use colinux_tracer::{Cursor, Event, Reader, StateDigest, TraceError};
 
 use crate::error::ReplayError;
 use crate::runner::EventSink;
@@ -45,6 +45,8 @@ pub struct Divergence {
     pub before: Vec<(u64, Event)>,
     /// The instruction the replay was at.
     pub rip: u64,
+    /// The kernel function that instruction is in, if it is known.
+    pub function: Option<String>,
 }
 
 /// A kind of disagreement.
@@ -77,7 +79,11 @@ pub enum Difference {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the replay diverges at tick @{}, rip {:#x}", self.tick, self.rip)?;
+        write!(f, "the replay diverges at tick @{}, rip {:#x}", self.tick, self.rip)?;
+        match &self.function {
+            Some(function) => writeln!(f, " in {function}")?,
+            None => writeln!(f)?,
+        }
         let side = |f: &mut fmt::Formatter<'_>, name: &str, event: &Option<(u64, Event)>| {
             match event {
                 Some((tick, event)) => writeln!(f, "  {name} @{tick} {event:?}"),
@@ -117,19 +123,30 @@ struct Comparing {
     at: u64,
     exhausted: bool,
     compared: Compared,
+    /// Events of the replay that the recording let go and only counted.
+    let_go: u64,
+}
+
+/// What the recording has next.
+enum Next {
+    Event(u64, Event),
+    LetGo(u64),
+    Nothing,
 }
 
 impl Comparing {
-    /// The next recorded event that a replay produces.
-    fn next(&mut self) -> Result<Option<(u64, Event)>, TraceError> {
+    /// The next recorded event that a replay produces, or a number of them.
+    fn next(&mut self) -> Result<Next, TraceError> {
         for row in self.expected.by_ref() {
             let row = row?;
-            // Notes about the recording itself: a replay does not make them.
-            if !matches!(row.event.kind(), EventKind::Lost | EventKind::Counters) {
-                return Ok(Some((row.tick, row.event)));
+            match row.event {
+                Event::Lost { count, .. } => return Ok(Next::LetGo(count)),
+                // Notes about the recording itself: a replay does not make them.
+                Event::Counters { .. } => {}
+                event => return Ok(Next::Event(row.tick, event)),
             }
         }
-        Ok(None)
+        Ok(Next::Nothing)
     }
 }
 
@@ -138,13 +155,30 @@ impl EventSink for Comparing {
         if self.found.is_some() || self.exhausted {
             return Ok(());
         }
-        let expected = self.next()?;
-        if expected.is_none() && self.compared.cut {
-            self.exhausted = true;
-            return Ok(());
+        while self.let_go == 0 {
+            match self.next()? {
+                Next::LetGo(count) => self.let_go = count,
+                Next::Event(at, expected) => return Ok(self.compare((at, expected), (tick, event))),
+                Next::Nothing if self.compared.cut => {
+                    self.exhausted = true;
+                    return Ok(());
+                }
+                Next::Nothing => {
+                    self.at = tick;
+                    let actual = Some((tick, event));
+                    self.found = Some(Difference::Event { expected: None, actual });
+                    return Ok(());
+                }
+            }
         }
-        let actual = (tick, event);
-        if expected.as_ref() == Some(&actual) {
+        self.let_go -= 1;
+        Ok(())
+    }
+}
+
+impl Comparing {
+    fn compare(&mut self, expected: (u64, Event), actual: (u64, Event)) {
+        if expected == actual {
             self.compared.events += 1;
             if matches!(actual.1, Event::DigestPoint { .. }) {
                 self.compared.digests += 1;
@@ -153,11 +187,10 @@ impl EventSink for Comparing {
                 self.before.pop_front();
             }
             self.before.push_back(actual);
-            return Ok(());
+            return;
         }
-        self.at = expected.as_ref().map_or(tick, |(t, _)| (*t).min(tick));
-        self.found = Some(Difference::Event { expected, actual: Some(actual) });
-        Ok(())
+        self.at = expected.0.min(actual.0);
+        self.found = Some(Difference::Event { expected: Some(expected), actual: Some(actual) });
     }
 }
 
@@ -177,6 +210,7 @@ pub fn verify(
         at: 0,
         exhausted: false,
         compared: Compared { cut, ..Compared::default() },
+        let_go: 0,
     };
     let what = loop {
         let step = session.advance(u64::MAX, &mut comparing)?;
@@ -206,13 +240,15 @@ pub fn verify(
         }
     };
     comparing.compared.tick = tick;
+    let rip = session.runner().machine().core().cpu.rip;
     Ok(Some(match what {
         None => Verdict::Same(comparing.compared),
         Some(what) => Verdict::Diverged(Box::new(Divergence {
             tick: comparing.at,
             what,
             before: comparing.before.into(),
-            rip: session.runner().machine().core().cpu.rip,
+            rip,
+            function: session.runner().hooks().and_then(|hooks| hooks.name_of(rip)),
         })),
     }))
 }
@@ -222,11 +258,11 @@ fn compare_end(
     comparing: &mut Comparing,
 ) -> Result<Option<Difference>, ReplayError> {
     let Some(end) = session.end().copied() else { return Ok(None) };
-    if let Some(expected) = comparing.next()?
-        && !comparing.exhausted
-    {
-        comparing.at = expected.0;
-        return Ok(Some(Difference::Event { expected: Some(expected), actual: None }));
+    let rest = if comparing.exhausted { Next::Nothing } else { comparing.next()? };
+    if let Next::Event(at, expected) = rest {
+        comparing.at = at;
+        let expected = Some((at, expected));
+        return Ok(Some(Difference::Event { expected, actual: None }));
     }
     let tick = session.runner().tick();
     if end.tick != tick {

@@ -10,9 +10,11 @@ use std::cell::RefCell;
 use colinux_driver::core::Core;
 use colinux_driver::cpu::state::seg;
 use colinux_driver::machine::Machine;
-use colinux_symbols::dmesg::LogRing;
-use colinux_symbols::ps::read_task;
-use colinux_symbols::{Btf, GuestMemory, Gva, Hooks, Image, Kallsyms, LinkAddr, Slide};
+use colinux_symbols::dmesg::{LogRecord, LogRing};
+use colinux_symbols::ps::{Task, read_task, read_tasks};
+use colinux_symbols::{
+    Btf, GuestMemory, Gva, Hooks, Image, Kallsyms, LinkAddr, Slide, SymbolError,
+};
 use colinux_tracer::{Comm, EndedFacility, Event, EventKind, EventMask, LogClass};
 
 /// What a hooked function means.
@@ -40,6 +42,7 @@ const TEXT_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct KernelHooks {
     hooks: Option<Hooks>,
+    names: Option<Kallsyms>,
     btf: Option<Btf>,
     /// Run-time minus link-time address, once known.
     slide: Option<Slide>,
@@ -64,6 +67,7 @@ impl KernelHooks {
     pub fn none(reason: &str) -> Self {
         KernelHooks {
             hooks: None,
+            names: None,
             btf: None,
             slide: None,
             moves: false,
@@ -94,6 +98,7 @@ impl KernelHooks {
             this.ended.push(ended("kernel", &missing));
         }
         this.hooks = Some(hooks);
+        this.names = Some(names);
         this.btf = btf;
         this.moves = moves;
         this.slide = (!moves).then_some(Slide::NONE);
@@ -108,6 +113,38 @@ impl KernelHooks {
     /// The slide, if it is known.
     pub fn slide(&self) -> Option<Slide> {
         self.slide
+    }
+
+    /// The name of a kernel address, as `function+0x12/0x90`.
+    pub fn name_of(&self, gva: u64) -> Option<String> {
+        let symbol = self.names.as_ref()?.lookup(Gva(gva).link(self.slide?))?;
+        let (name, offset, size) = (symbol.name, symbol.offset, symbol.size);
+        (offset < size).then(|| format!("{name}+{offset:#x}/{size:#x}"))
+    }
+
+    /// The run-time address of a kernel symbol.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        Some(self.names.as_ref()?.address_of(name)?.run(self.slide?).0)
+    }
+
+    /// The guest's tasks at this moment.
+    pub fn tasks(&self, machine: &mut Machine) -> Result<Vec<Task>, SymbolError> {
+        let (hooks, slide) = self.known()?;
+        read_tasks(&CoreMemory(RefCell::new(machine.core_mut())), hooks, slide)
+    }
+
+    /// The guest's kernel log at this moment.
+    pub fn log(&self, machine: &mut Machine) -> Result<Vec<LogRecord>, SymbolError> {
+        let (hooks, slide) = self.known()?;
+        let memory = CoreMemory(RefCell::new(machine.core_mut()));
+        Ok(LogRing::open(&memory, hooks, slide)?.records().collect())
+    }
+
+    fn known(&self) -> Result<(&Hooks, Slide), SymbolError> {
+        match (&self.hooks, self.slide) {
+            (Some(hooks), Some(slide)) => Ok((hooks, slide)),
+            _ => Err(SymbolError::NoSymbol { name: "init_task" }),
+        }
     }
 
     /// The addresses to stop at for these kinds of events; empty while the slide is not known.

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub shutdown: Option<Shutdown>,
     /// What the machine does not have, if that ended it.
     pub unsupported: Option<Box<Unsupported>>,
+    /// The kernel function the guest was in at the end, if it is known.
+    pub function: Option<String>,
     /// The first oops and the first panic, if there were any.
     pub alarms: Vec<Alarm>,
     /// The last tick.
@@ -158,11 +160,13 @@ impl Recorder {
         let digest = self.runner.digest();
         let tick = self.runner.tick();
         let time = self.runner.machine().time();
+        let rip = self.runner.machine().core().cpu.rip;
+        let function = self.runner.hooks().and_then(|hooks| hooks.name_of(rip));
         self.writer.host_info(&closing(tick))?;
         let summary = self.writer.finish(RecordEnd { reason: ending.reason, tick, digest })?;
         let Ending { reason, shutdown, unsupported } = ending;
         let alarms = self.alarms;
-        Ok(Outcome { reason, shutdown, unsupported, alarms, tick, time, summary })
+        Ok(Outcome { reason, shutdown, unsupported, function, alarms, tick, time, summary })
     }
 
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {

@@ -4,6 +4,9 @@
 use colinux_driver::machine::{Machine, Stop, Unsupported};
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::{Tick, VirtualTime};
+use colinux_symbols::SymbolError;
+use colinux_symbols::dmesg::LogRecord;
+use colinux_symbols::ps::Task;
 use colinux_tracer::{Event, EventKind, EventMask, StateDigest};
 
 use crate::convert;
@@ -78,6 +81,22 @@ impl Runner {
     /// The hooks on the guest's kernel.
     pub fn hooks(&self) -> Option<&KernelHooks> {
         self.hooks.as_ref()
+    }
+
+    /// The guest's tasks at this moment.
+    pub fn tasks(&mut self) -> Result<Vec<Task>, SymbolError> {
+        match &self.hooks {
+            Some(hooks) => hooks.tasks(&mut self.machine),
+            None => Err(SymbolError::NoSymbol { name: "init_task" }),
+        }
+    }
+
+    /// The guest's kernel log at this moment.
+    pub fn log(&mut self) -> Result<Vec<LogRecord>, SymbolError> {
+        match &self.hooks {
+            Some(hooks) => hooks.log(&mut self.machine),
+            None => Err(SymbolError::NoSymbol { name: "prb" }),
+        }
     }
 
     /// The machine.

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
+use colinux_replay::Position;
 use colinux_tracer::{Event, EventKind, EventMask, Facility, Input, Reader};
 use serde_json::{Map, Value};
 
@@ -16,8 +17,12 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
     if let Some(recovery) = reader.recovery() {
         report.note(format!("{}: {recovery}", path.display()));
     }
-    let from = args.from.map_or(0, |t| t.0);
-    let to = args.to.map_or(u64::MAX, |t| t.0);
+    let tick = |position: Option<&Position>, default: u64| match position {
+        Some(position) => tick_of(position, &reader),
+        None => Ok(default),
+    };
+    let from = tick(args.from.as_ref(), 0)?;
+    let to = tick(args.to.as_ref(), u64::MAX)?;
     let limit = args.limit.unwrap_or(u64::MAX);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut shown = 0;
@@ -60,6 +65,17 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// The tick of a position, from the file alone.
+pub(crate) fn tick_of(position: &Position, reader: &Reader) -> Result<u64, Failure> {
+    let last = match reader.end()? {
+        Some(end) => end.tick,
+        None => reader.ticks().map_or(0, |(_, last)| last),
+    };
+    position.tick(reader, 0, last)?.ok_or_else(|| {
+        Failure::usage(format!("{position} is a time; `gdb` and `replay --goto` look times up"))
+    })
 }
 
 /// Kinds by name, or all of a facility.

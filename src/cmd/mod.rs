@@ -1,5 +1,6 @@
 //! One file per verb: wiring only.
 
+pub(crate) mod cut;
 pub(crate) mod dump;
 pub(crate) mod gdb;
 pub(crate) mod guest;
@@ -7,5 +8,6 @@ pub(crate) mod info;
 pub(crate) mod ls;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod verify;

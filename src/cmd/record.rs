@@ -82,7 +82,11 @@ fn record_to(
     kernel: &Path,
     report: &Report,
 ) -> Result<u8, Failure> {
-    let options = Options { overwrite: args.record.force || ours, ..Options::default() };
+    let options = Options {
+        overwrite: args.record.force || ours,
+        last: args.record.last.map(|bytes| bytes.0),
+        ..Options::default()
+    };
     let limit = args.tick_limit();
     let mut host = host_info(kernel);
     let recorder = Recorder::create(config, output, options, &host, limit).map_err(|error| {
@@ -260,7 +264,8 @@ fn failed(args: &Args<'_>, outcome: &Outcome) -> bool {
 
 fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
     if let Some(what) = &outcome.unsupported {
-        report.note(format!("the machine does not implement this: {what}"));
+        let place = outcome.function.as_ref().map_or(String::new(), |f| format!(", in {f}"));
+        report.note(format!("the machine does not implement this: {what}{place}"));
         return exit::SOFTWARE;
     }
     for alarm in &outcome.alarms {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use colinux_replay::session::Progress;
-use colinux_replay::{NoSink, Session};
+use colinux_replay::{NoSink, Position, Session};
 use colinux_tracer::{Event, EventMask, Levels, Reader};
 
 use super::dump;
@@ -19,18 +19,18 @@ pub(crate) fn run(args: &Replay, report: &Report) -> Result<u8, Failure> {
     if let Some(recovery) = reader.recovery() {
         report.note(format!("{}: {recovery}", path.display()));
     }
+    if let (Some(position), false) = (&args.goto, args.events) {
+        return go_to(position, &reader, report);
+    }
     let mut session = if args.events {
         Session::open(&reader)?
     } else {
         Session::with_events(&reader, EventMask::from_levels(&Levels::off()))?
     };
-    let until = args.goto.map_or(u64::MAX, |t| t.0);
-    if args.goto.is_some() && until > session.last_tick() {
-        return Err(Failure::usage(format!(
-            "tick @{until} is after the end of the recording, @{}",
-            session.last_tick()
-        )));
-    }
+    let until = match &args.goto {
+        Some(position) => dump::tick_of(position, &reader)?,
+        None => u64::MAX,
+    };
     let signals = Signals::catch()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     loop {
@@ -57,10 +57,20 @@ pub(crate) fn run(args: &Replay, report: &Report) -> Result<u8, Failure> {
         }
     }
     let machine = session.runner().machine();
-    if args.goto.is_some() {
-        report.line(registers(machine.core()));
-    }
     report.note(format!("at tick {}, rip {:#x}", machine.tick(), machine.core().cpu.rip));
+    Ok(0)
+}
+
+/// Shows the registers at a position.
+fn go_to(position: &Position, reader: &Reader, report: &Report) -> Result<u8, Failure> {
+    let signals = Signals::catch()
+        .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
+    let Some(timeline) = super::gdb::open(reader, Some(position), &signals, report)? else {
+        return Ok(exit::SIGNAL + signals.received().unwrap_or(2));
+    };
+    let core = timeline.machine().core();
+    report.line(registers(core));
+    report.note(format!("at tick {}, rip {:#x}", timeline.at(), core.cpu.rip));
     Ok(0)
 }
 

@@ -100,7 +100,7 @@ impl Random {
     pub(crate) fn double(&mut self) -> u64 {
         let r = self.next();
         let sign = r & 1 << 63;
-        let fraction = r & (1 << 52) - 1;
+        let fraction = r & ((1 << 52) - 1);
         let magnitude = match self.below(15) {
             0 => 0,
             1 => 0x7ff << 52,

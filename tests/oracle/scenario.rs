@@ -180,12 +180,12 @@ fn code_address(random: &mut Random) -> u64 {
 
 /// A target for an indirect branch. Makers differ in whether a bad target or a bad stack is noticed
 /// first, so a call without a stack gets a good one.
+///
+/// And not the branch itself, which would go on for ever.
 fn target(insn: &Instruction, writable: bool, random: &mut Random) -> u64 {
-    if insn.mnemonic() == M::Call && !writable {
-        CODE + 64
-    } else {
-        code_address(random)
-    }
+    let at = code_address(random);
+    let itself = (insn.ip()..insn.next_ip()).contains(&at);
+    if itself || insn.mnemonic() == M::Call && !writable { CODE + 64 } else { at }
 }
 
 /// What an instruction wants in registers it does not name.
@@ -423,7 +423,7 @@ fn agreements(
                 put(memory, at, &target(insn, writable, random).to_le_bytes());
             }
         }
-        M::Ret => put(memory, r.gpr[RSP], &code_address(random).to_le_bytes()),
+        M::Ret => put(memory, r.gpr[RSP], &target(insn, true, random).to_le_bytes()),
         M::Popf | M::Popfq => {
             let image = random.next() & !FORBIDDEN_FLAGS | random.next() << 32;
             put(memory, r.gpr[RSP], &image.to_le_bytes());

@@ -220,7 +220,7 @@ impl Core {
         let from_long = self.cpu.segs[seg::CS].is_long();
         let sp = self.cpu.regs[4];
         let slot = |core: &mut Core, i: u64| -> Result<u64, Trap> {
-            let at = sp.wrapping_add(i * bytes);
+            let at = core.stack_linear(sp.wrapping_add(i * bytes));
             match bytes {
                 8 => core.read::<u64>(at),
                 4 => core.read::<u32>(at).map(u64::from),
@@ -262,8 +262,8 @@ impl Core {
         self.cpu.set_rflags(old & !writable | image & writable);
         self.cpu.segs[seg::CS] = cs;
         self.cpu.segs[seg::SS] = ss;
-        // A stack segment that is not 32-bit gets only the low half of the pointer.
-        self.cpu.regs[4] = if cs.is_long() || bytes == 8 { new_sp } else { new_sp & 0xffff_ffff };
+        // A 16-bit stack segment gets 16 bits of the pointer; bits 16 to 31 leak from the handler.
+        self.set_sp(new_sp);
         self.cpu.rip = rip;
         self.cpu.nmi_blocked = false;
         self.set_cpl(new_cpl);

@@ -50,6 +50,17 @@ impl Segment {
         self.attr & 1 << 13 != 0
     }
 
+    /// The width of the instructions in this code segment: 64, 32 or 16.
+    pub const fn code_bits(&self) -> u32 {
+        if self.is_long() {
+            64
+        } else if self.is_big() {
+            32
+        } else {
+            16
+        }
+    }
+
     /// Default operand size 32 (code), or 32-bit stack pointer (stack).
     pub const fn is_big(&self) -> bool {
         self.attr & 1 << 14 != 0
@@ -260,6 +271,25 @@ impl Cpu {
             | flags::ID;
         self.system_flags = value & SYSTEM | flags::FIXED;
         self.lazy = LazyFlags::from_bits(value);
+    }
+
+    /// Linear address of the next instruction: only outside 64-bit mode, the code segment's base
+    /// counts.
+    #[inline(always)]
+    pub fn linear_rip(&self) -> u64 {
+        let cs = &self.segs[seg::CS];
+        if cs.is_long() { self.rip } else { cs.base.wrapping_add(self.rip) & 0xffff_ffff }
+    }
+
+    /// After an instruction: outside 64-bit mode the instruction pointer has 32 bits. 16-bit code
+    /// has them too, but its jumps stay in the first 64 KiB, where all of its code is.
+    #[inline(always)]
+    pub(crate) fn cut_rip(&mut self) {
+        match self.segs[seg::CS].code_bits() {
+            64 => {}
+            32 => self.rip &= 0xffff_ffff,
+            _ => self.rip &= 0xffff,
+        }
     }
 
     /// Whether interrupts are enabled.

@@ -93,8 +93,8 @@ fn tlb(user: usize, field: usize) -> i32 {
 }
 
 /// The fetch generation.
-fn generation() -> Mem {
-    env(offset_of!(Core, tlb) + offset_of!(Tlb, fetch_generation))
+fn generation(user: usize) -> Mem {
+    env(offset_of!(Core, tlb) + offset_of!(Tlb, fetch_generations) + 8 * user)
 }
 
 fn segment_base(which: u8) -> Mem {
@@ -237,6 +237,33 @@ impl<'a> Builder<'a> {
         self.access(i, touch, size);
     }
 
+    /// As [`Builder::access_operand`], for the element of a bit string that a bit offset, in a
+    /// register, reaches.
+    pub(super) fn access_bit_string(&mut self, i: usize, touch: Touch, size: u64, bit: u8) {
+        self.flags.save(&mut self.asm);
+        self.offset(i, S1, false);
+        let segment = self.ops[i].seg;
+        if segment != seg::FLAT as u8 {
+            self.asm.alu_load(Alu::Add, S1, segment_base(segment));
+        }
+        let bits = size.trailing_zeros() as u8 + 3;
+        if size == 4 {
+            self.asm.sign_extend32(S2, bit);
+        } else {
+            self.asm.mov(S2, bit);
+        }
+        self.asm.shift_imm(true, 7, S2, bits);
+        let index = Some((S2, size.trailing_zeros() as u8));
+        self.asm.lea(S1, Mem { base: S1, index, disp: 0 });
+        self.access(i, touch, size);
+    }
+
+    /// Leaves for tier 0 if the operand at S1 is not aligned to 16 bytes.
+    pub(super) fn require_alignment(&mut self, i: usize) {
+        self.asm.test8_imm(S1, 15);
+        self.slow_if(i, cc::NE);
+    }
+
     /// Turns the linear address in S1 into a host pointer, or leaves for tier 0.
     pub(super) fn access(&mut self, i: usize, touch: Touch, size: u64) {
         self.flags.save(&mut self.asm);
@@ -286,7 +313,7 @@ impl<'a> Builder<'a> {
         a.alu_load(Alu::Add, S2, native(offset_of!(Native, jumps)));
         a.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, rip)));
         self.slow_if(i, cc::NE);
-        self.asm.load(S1, generation());
+        self.asm.load(S1, generation(self.user));
         self.asm.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, generation)));
         self.slow_if(i, cc::NE);
         self.asm.load(S1, field(offset_of!(JumpTarget, rip)));
@@ -308,7 +335,7 @@ impl<'a> Builder<'a> {
         let near = (0..=PAGE_MASK as i64).contains(&in_page);
         let address = self.buffer.cell_address(cell);
         if !near {
-            self.asm.load(S2, generation());
+            self.asm.load(S2, generation(self.user));
             self.asm.cmp_cell(S2, address + offset_of!(Cell, generation) as u64);
             let fixup = self.asm.jcc(cc::NE);
             self.far_exits.push((self.exits.len(), fixup));

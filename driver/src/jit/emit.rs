@@ -19,6 +19,8 @@ pub(super) const NONE: u8 = 0xff;
 pub(super) mod cc {
     pub(in crate::jit) const E: u8 = 4;
     pub(in crate::jit) const NE: u8 = 5;
+    pub(in crate::jit) const BE: u8 = 6;
+    pub(in crate::jit) const AE: u8 = 3;
     pub(in crate::jit) const A: u8 = 7;
     pub(in crate::jit) const S: u8 = 8;
 }
@@ -28,6 +30,7 @@ pub(super) mod cc {
 #[repr(u8)]
 pub(super) enum Alu {
     Add = 0,
+    Or = 1,
     And = 4,
     Sub = 5,
     Cmp = 7,
@@ -230,6 +233,36 @@ impl Asm {
     /// `to = to OP [m]`, 64 bits.
     pub(super) fn alu_load(&mut self, op: Alu, to: u8, m: Mem) {
         self.rm(&[], true, &[(op as u8) << 3 | 3], to, m, false);
+    }
+
+    /// `to = to OP from`, 64 bits or 32.
+    pub(super) fn alu(&mut self, wide: bool, op: Alu, to: u8, from: u8) {
+        self.rr(wide, &[(op as u8) << 3 | 3], to, from);
+    }
+
+    /// `movsxd to, from`.
+    pub(super) fn sign_extend32(&mut self, to: u8, from: u8) {
+        self.rr(true, &[0x63], to, from);
+    }
+
+    /// DIV (6) or IDIV (7) by a register.
+    pub(super) fn divide(&mut self, wide: bool, kind: u8, by: u8) {
+        self.rr(wide, &[0xf7], kind, by);
+    }
+
+    /// BT and its kin: `kind` is 0xa3, 0xab, 0xb3 or 0xbb.
+    pub(super) fn bit_test(&mut self, wide: bool, kind: u8, of: u8, bit: u8) {
+        self.rr(wide, &[0x0f, kind], bit, of);
+    }
+
+    /// `movups xmm, [m]`.
+    pub(super) fn load_xmm(&mut self, xmm: u8, m: Mem) {
+        self.rm(&[], false, &[0x0f, 0x10], xmm, m, false);
+    }
+
+    /// `movups [m], xmm`.
+    pub(super) fn store_xmm(&mut self, m: Mem, xmm: u8) {
+        self.rm(&[], false, &[0x0f, 0x11], xmm, m, false);
     }
 
     /// `to = to OP imm`, 64 bits or 32.

@@ -32,6 +32,25 @@ pub(super) enum Form {
     Multiply,
     /// BSF and BSR.
     Scan,
+    Divide,
+    PushFlags,
+    /// A segment's selector into a register.
+    Selector,
+    /// CLI, CLD and STD.
+    SystemFlag,
+    /// BT and its kin, with memory and an offset in a register.
+    BitString,
+    /// Moves, integers and bits in XMM registers.
+    Sse,
+}
+
+/// What a translation takes for granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mode {
+    /// User mode; else privilege 0.
+    pub(super) user: bool,
+    /// SSE instructions may run.
+    pub(super) sse: bool,
 }
 
 /// How memory is accessed.
@@ -61,6 +80,8 @@ pub(super) struct Shape {
     pub(super) sets: [bool; 2],
     /// The first operand's old value does not matter.
     pub(super) replaces: bool,
+    /// The memory operand must be aligned to its size.
+    pub(super) aligned: bool,
 }
 
 impl Shape {
@@ -74,6 +95,7 @@ impl Shape {
         overflow: Overflow::Host,
         sets: [false, false],
         replaces: false,
+        aligned: false,
     };
 
     /// Whether all flags are in memory while it runs.
@@ -83,6 +105,9 @@ impl Shape {
                 self.form,
                 Form::Untranslated
                     | Form::Push
+                    | Form::PushFlags
+                    | Form::Divide
+                    | Form::SystemFlag
                     | Form::Pop
                     | Form::Leave
                     | Form::Jump
@@ -132,7 +157,7 @@ fn is_moffs(code: Code) -> bool {
 }
 
 /// Classifies an instruction. `op` is what tier 0 made of it.
-pub(super) fn shape(insn: &Instruction, op: &Op) -> Shape {
+pub(super) fn shape(insn: &Instruction, op: &Op, mode: Mode) -> Shape {
     let mut s = Shape::NONE;
     if op.prefix & STACK32 != 0 || insn.is_invalid() || is_moffs(insn.code()) {
         return s;
@@ -141,14 +166,30 @@ pub(super) fn shape(insn: &Instruction, op: &Op) -> Shape {
     if memory.is_some() && i32::try_from(op.disp as i64).is_err() {
         return s;
     }
+    let mut xmm = false;
     for i in 0..insn.op_count() {
-        if insn.op_kind(i) == OpKind::Register && !insn.op_register(i).is_gpr() {
-            return s;
+        if insn.op_kind(i) == OpKind::Register {
+            let r = insn.op_register(i);
+            let selector = i == 1 && r.is_segment_register() && memory.is_none();
+            if !r.is_gpr() && !r.is_xmm() && !selector {
+                return s;
+            }
+            xmm |= r.is_xmm();
         }
+    }
+    if xmm && !mode.sse {
+        return s;
     }
     s.size = if insn.op_count() > 0 { operand_size(insn, memory.unwrap_or(0)) } else { 0 };
     s.reads = insn.rflags_read() & ALL;
-    classify(insn, op, &mut s, memory);
+    if xmm {
+        super::sse::classify(insn, &mut s, memory);
+    } else {
+        classify(insn, op, &mut s, memory, mode);
+    }
+    if matches!(s.form, Form::SystemFlag | Form::PushFlags | Form::Divide) {
+        (s.reads, s.writes) = (0, 0);
+    }
     if s.form == Form::Nothing || s.form == Form::Untranslated {
         return Shape { form: s.form, ..Shape::NONE };
     }
@@ -167,7 +208,7 @@ pub(super) fn shape(insn: &Instruction, op: &Op) -> Shape {
     if s.form == Form::Untranslated { Shape::NONE } else { s }
 }
 
-fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>) {
+fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mode: Mode) {
     let full = |s: &mut Shape, clear_af, overflow| {
         s.writes = ALL;
         s.clear_af = clear_af;
@@ -179,6 +220,11 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>) {
         N::Nop | N::Endbr64 | N::Endbr32 | N::Pause | N::Reservednop | N::Sfence | N::Lfence
         | N::Mfence | N::Prefetchnta | N::Prefetcht0 | N::Prefetcht1 | N::Prefetcht2
         | N::Prefetch | N::Prefetchw => s.form = Form::Nothing,
+        N::Mov if insn.op_count() == 2 && insn.op1_register().is_segment_register() => {
+            if insn.op0_register().size() >= 4 {
+                s.form = Form::Selector;
+            }
+        }
         N::Mov | N::Movzx | N::Movsx | N::Movsxd | N::Movnti => {
             s.form = Form::Plain;
             s.sets[0] = true;
@@ -243,12 +289,13 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>) {
             s.sets = [true, true];
         }
         N::Bt | N::Bts | N::Btr | N::Btc => {
-            if memory.is_some() && insn.op_kind(1) == OpKind::Register {
-                return;
-            }
             s.form = Form::Plain;
             s.sets[0] = insn.mnemonic() != N::Bt;
             s.writes = F::CF;
+            if memory.is_some() && insn.op_kind(1) == OpKind::Register {
+                let usable = s.size >= 4 && pinned(number(insn.op1_register())).is_some();
+                s.form = if usable { Form::BitString } else { Form::Untranslated };
+            }
         }
         N::Shl | N::Sal | N::Shr | N::Sar | N::Rol | N::Ror => shift(insn, s),
         N::Mul | N::Imul => {
@@ -257,6 +304,10 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>) {
             s.replaces = insn.op_count() == 3;
             full(s, true, Overflow::Host);
         }
+        N::Div | N::Idiv if s.size >= 4 => s.form = Form::Divide,
+        N::Pushfq => s.form = Form::PushFlags,
+        N::Cld | N::Std => s.form = Form::SystemFlag,
+        N::Cli if !mode.user => s.form = Form::SystemFlag,
         N::Bsf | N::Bsr if s.size >= 4 => {
             s.form = Form::Scan;
             s.sets[0] = true;

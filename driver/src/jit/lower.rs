@@ -14,7 +14,7 @@ use crate::cpu::state::REG_BLOCK;
 use crate::x86::op::ADDR32;
 
 /// The register of a width (in bytes) with a number.
-fn sized(n: u8, size: usize) -> Register {
+pub(super) fn sized(n: u8, size: usize) -> Register {
     const BYTES: [Register; 16] = [
         Register::AL, Register::CL, Register::DL, Register::BL, Register::SPL, Register::BPL,
         Register::SIL, Register::DIL, Register::R8L, Register::R9L, Register::R10L, Register::R11L,
@@ -27,6 +27,17 @@ fn sized(n: u8, size: usize) -> Register {
         _ => Register::RAX,
     };
     Register::try_from(first as usize + (n as usize & 15)).unwrap_or(Register::None)
+}
+
+/// Makes the memory operand, if there is one, what S1 points to.
+pub(super) fn aim_at_pointer(insn: &mut Instruction) {
+    if (0..insn.op_count()).any(|k| insn.op_kind(k) == OpKind::Memory) {
+        insn.set_memory_base(Register::R13);
+        insn.set_memory_index(Register::None);
+        insn.set_memory_index_scale(1);
+        insn.set_memory_displacement64(0);
+        insn.set_memory_displ_size(0);
+    }
 }
 
 /// What remains to be done for a register operand that lives in memory.
@@ -68,6 +79,12 @@ impl Builder<'_> {
             Form::ShiftByCl => self.shift_by_cl(i)?,
             Form::Multiply => self.multiply(i)?,
             Form::Scan => self.scan(i)?,
+            Form::Divide => self.divide(i),
+            Form::PushFlags => self.push_flags(i),
+            Form::Selector => self.selector(i),
+            Form::SystemFlag => self.system_flag(i),
+            Form::BitString => self.bit_string(i),
+            Form::Sse => self.sse(i)?,
         }
         Some(())
     }
@@ -80,6 +97,7 @@ impl Builder<'_> {
         insn.set_has_rep_prefix(false);
         insn.set_has_repne_prefix(false);
         insn.set_segment_prefix(Register::None);
+        aim_at_pointer(&mut insn);
         let mut resident = [None, None];
         for k in 0..insn.op_count() {
             match insn.op_kind(k) {
@@ -110,13 +128,6 @@ impl Builder<'_> {
                         }
                     };
                     insn.set_op_register(k, sized(host, r.size()));
-                }
-                OpKind::Memory => {
-                    insn.set_memory_base(Register::R13);
-                    insn.set_memory_index(Register::None);
-                    insn.set_memory_index_scale(1);
-                    insn.set_memory_displacement64(0);
-                    insn.set_memory_displ_size(0);
                 }
                 _ => {}
             }

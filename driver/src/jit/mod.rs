@@ -23,6 +23,10 @@ mod form;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod lower;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
+mod sse;
+#[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
+mod system;
+#[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod trampoline;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod translator;

@@ -9,7 +9,7 @@ use super::flags::{pack, unpack};
 use super::state::Native;
 use crate::core::Core;
 use crate::cpu::flags::LazyFlags;
-use crate::cpu::state::Cpu;
+use crate::cpu::state::{Cpu, Segment};
 use crate::tick::Tick;
 use crate::x86::op::Op;
 
@@ -29,6 +29,24 @@ pub(super) fn native(offset: usize) -> Mem {
 /// A guest register in memory, pseudo registers included.
 pub(super) fn guest(register: u8) -> Mem {
     env(offset_of!(Core, cpu) + offset_of!(Cpu, regs) + 8 * register as usize)
+}
+
+/// A guest XMM register.
+pub(super) fn guest_xmm(register: u8) -> Mem {
+    env(offset_of!(Core, cpu) + offset_of!(Cpu, xmm) + 16 * (register & 15) as usize)
+}
+
+/// RFLAGS without the status flags.
+pub(super) fn system_flags() -> Mem {
+    env(offset_of!(Core, cpu) + offset_of!(Cpu, system_flags))
+}
+
+/// The selector of a segment register.
+pub(super) fn selector(segment: u8) -> Mem {
+    env(offset_of!(Core, cpu)
+        + offset_of!(Cpu, segs)
+        + segment as usize % 7 * size_of::<Segment>()
+        + offset_of!(Segment, selector))
 }
 
 /// The host register a guest register is pinned in; the others live in memory.
@@ -84,7 +102,7 @@ extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
     core.cpu.lazy = LazyFlags::from_bits(unpack(n.flags));
     core.place = u32::from(op.index_in_block) << 16 | u32::from(op.offset);
     core.stop = usize::MAX;
-    let generation = core.tlb.fetch_generation;
+    let generation = core.tlb.fetch_generations[core.user & 1];
     if (op.run)(core, op).is_err() {
         return TRAPPED;
     }
@@ -92,10 +110,11 @@ extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
         return LEFT;
     }
     core.native.flags = pack(core.cpu.lazy.bits());
-    if core.attention
-        || core.tlb.fetch_generation != generation
-        || core.observations.rows.len() >= OBSERVATIONS_MAX
-    {
+    let changed = core.attention
+        || core.tlb.fetch_generations[core.user & 1] != generation
+        || core.armed.any()
+        || core.observations.rows.len() >= OBSERVATIONS_MAX;
+    if changed && core.native.budget >= 0 {
         core.native.budget = core.native.budget.wrapping_sub(FORCE);
         core.native.end = core.native.end.wrapping_sub(FORCE as u64);
     }

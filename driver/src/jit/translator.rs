@@ -5,12 +5,12 @@ use iced_x86::{Code, Decoder, Encoder, Instruction};
 use super::block::{Builder, ExitCell, Input, JUMPS, JumpTarget};
 use super::buffer::{Cell, CodeBuffer};
 use super::flags::{ALL, pack, unpack};
-use super::form::{Form, Shape, shape};
+use super::form::{Form, Mode, Shape, shape};
 use super::state::{Entry, Ran, Tier, TierStats};
 use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
-use crate::cpu::state::REG_BLOCK;
+use crate::cpu::state::{CR0_EM, CR0_TS, CR4_OSFXSR, REG_BLOCK};
 use crate::mem::addr::PAGE_MASK;
 use crate::tick::Tick;
 use crate::x86::block::{Block, BlockCache};
@@ -41,6 +41,8 @@ struct Works {
     pending: Option<(ExitCell, u64)>,
     /// For each cell, the exit it belongs to.
     cells: Vec<ExitCell>,
+    /// Some translation takes for granted that SSE instructions may run.
+    sse: bool,
     stats: TierStats,
 }
 
@@ -103,6 +105,9 @@ impl Translator {
             return None;
         }
         let works = self.works.as_deref_mut()?;
+        if works.sse && !sse_ready(core) {
+            works.flush(blocks);
+        }
         if !blocks.dropped.is_empty() {
             works.unlink_dropped(blocks);
         }
@@ -135,6 +140,7 @@ impl Works {
             jumps: [table(), table()],
             pending: None,
             cells: Vec::new(),
+            sse: false,
             stats: TierStats::default(),
         })
     }
@@ -143,6 +149,7 @@ impl Works {
         let translation = self.blocks.get(number as usize)?;
         if u64::from(translation.insns) > limit
             || core.cpu.shadow
+            || core.user == 0 && core.cpu.cpl != 0
             || core.cpu.system_flags & flags::TF != 0
         {
             self.pending = None;
@@ -151,7 +158,7 @@ impl Works {
         let entry = translation.entry;
         let rip = core.cpu.rip;
         let user = core.user & 1;
-        let generation = core.tlb.fetch_generation;
+        let generation = core.tlb.fetch_generations[user];
         let target = JumpTarget { rip, code: entry, generation, reserved: 0 };
         self.jumps[user][rip as usize & (JUMPS - 1)] = target;
         if let Some((exit, target)) = self.pending.take()
@@ -240,6 +247,7 @@ impl Works {
         self.cells.clear();
         self.pending = None;
         self.forget_jumps();
+        self.sse = false;
         self.stats.flushes += 1;
     }
 
@@ -275,8 +283,11 @@ impl Works {
         let mut decoder = Decoder::with_ip(64, code, 0, crate::x86::decode::OPTIONS);
         let insns: Vec<Instruction> =
             block.ops.iter().map(|_| decoder.decode()).collect();
+        // Translated SSE instructions access the guest's memory at the guest's alignment.
+        let mode = Mode { user: user == 1, sse: sse_ready(core) && core.tlb.ram_base & 15 == 0 };
         let shapes: Vec<Shape> =
-            insns.iter().zip(&block.ops).map(|(insn, op)| shape(insn, op)).collect();
+            insns.iter().zip(&block.ops).map(|(insn, op)| shape(insn, op, mode)).collect();
+        self.sse |= shapes.iter().any(|shape| shape.form == Form::Sse);
         let last = block.ops.len() - 1;
         let sites: Box<[Site]> = (block.ops.iter().zip(&insns).zip(&shapes).enumerate())
             .map(|(i, ((op, insn), shape))| Site {
@@ -319,6 +330,11 @@ impl Works {
             _sites: sites,
         })
     }
+}
+
+/// Whether SSE instructions may run (SDM vol. 3, 13.1).
+fn sse_ready(core: &Core) -> bool {
+    core.cpu.cr0 & (CR0_EM | CR0_TS) | !core.cpu.cr4 & CR4_OSFXSR == 0
 }
 
 /// For each instruction, whether the flags it leaves are all written again before they are read,

@@ -4,7 +4,7 @@
 use super::addr::{Gpa, PAGE_MASK, PAGE_SIZE};
 use super::paging::{Access, is_canonical};
 use super::ppram::Toucher;
-use super::tlb::RIGHT_DIRTY;
+use super::tlb::{FastRights, RIGHT_DIRTY, RIGHT_GLOBAL};
 use crate::core::Core;
 use crate::cpu::fault::Trap;
 use crate::observer::Observation;
@@ -102,7 +102,12 @@ impl Core {
             && self.allows(t.rights, Access::Write, user)
             && self.ram.fast_writable(offset);
         let watched = self.is_watched(va, gpa.0) || self.has_data_breakpoint(va);
-        self.tlb.fill_fast(usize::from(user), va, offset, !watched, writable && !watched);
+        let rights = FastRights {
+            readable: !watched,
+            writable: writable && !watched,
+            global: t.rights & RIGHT_GLOBAL != 0,
+        };
+        self.tlb.fill_fast(usize::from(user), va, offset, rights);
         Ok(Target::Ram(offset))
     }
 

@@ -30,6 +30,17 @@ pub struct FastEntry {
     pub(crate) host: u64,
 }
 
+/// What an entry of the first layer allows.
+#[derive(Clone, Copy, Debug)]
+pub struct FastRights {
+    /// Reads.
+    pub readable: bool,
+    /// Writes without a further look.
+    pub writable: bool,
+    /// It survives a CR3 write.
+    pub global: bool,
+}
+
 /// A cached translation of one 4 KiB page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Translation {
@@ -155,8 +166,12 @@ pub struct Tlb {
     global: Table,
     /// 2 MiB regions of which some page was cached from a large mapping.
     large: BTreeSet<u64>,
-    /// Goes up whenever a fetch translation may have become wrong.
-    pub fetch_generation: u64,
+    /// For supervisor and user mode: goes up whenever a fetch translation may have become wrong.
+    pub(crate) fetch_generations: [u64; 2],
+    /// Supervisor mode runs code of a page that is not global.
+    local_supervisor_code: bool,
+    /// Which entries of the first layer are of global pages.
+    fast_global: [[u64; FAST_ENTRIES / 64]; 2],
     /// Where RAM begins in the host's memory.
     pub(crate) ram_base: u64,
 }
@@ -196,7 +211,9 @@ impl Default for Tlb {
             local: Table::new(),
             global: Table::new(),
             large: BTreeSet::new(),
-            fetch_generation: 1,
+            fetch_generations: [1; 2],
+            local_supervisor_code: false,
+            fast_global: [[0; FAST_ENTRIES / 64]; 2],
             ram_base: 0,
         }
     }
@@ -211,7 +228,8 @@ impl Tlb {
 
     /// Puts a page into the first layer.
     #[inline]
-    pub fn fill_fast(&mut self, user: usize, va: u64, offset: usize, readable: bool, writable: bool) {
+    pub fn fill_fast(&mut self, user: usize, va: u64, offset: usize, rights: FastRights) {
+        let FastRights { readable, writable, global } = rights;
         let index = (va / PAGE_SIZE) as usize & FAST_MASK;
         let page = va & !(PAGE_SIZE - 1);
         let entry = &mut self.fast[user & 1][index];
@@ -220,6 +238,8 @@ impl Tlb {
         let page_offset = offset as u64 & !(PAGE_SIZE - 1);
         entry.delta = page_offset.wrapping_sub(page);
         entry.host = self.ram_base.wrapping_add(page_offset);
+        let (bits, bit) = (&mut self.fast_global[user & 1][index / 64], 1 << (index % 64));
+        *bits = if global { *bits | bit } else { *bits & !bit };
     }
 
     /// The translation of a page, if one was walked since the last flush.
@@ -241,12 +261,16 @@ impl Tlb {
         if let Some(old) = self.get(t.vpn)
             && (old.gpfn != t.gpfn || old.rights & !t.rights & !RIGHT_VALID != 0)
         {
-            self.forget_fast(t.vpn);
+            self.forget_fast(t.vpn, old.rights);
         }
         if t.rights & RIGHT_GLOBAL != 0 {
             self.local.remove(t.vpn);
             self.global.insert(t);
         } else {
+            if self.global.get(t.vpn).is_some() {
+                // It does not survive CR3 writes any more.
+                self.forget_fast(t.vpn, t.rights | RIGHT_EXEC);
+            }
             self.global.remove(t.vpn);
             self.local.insert(t);
         }
@@ -262,25 +286,54 @@ impl Tlb {
             self.flush_all();
             return;
         }
+        let rights = self.get(vpn).map_or(0, |t| t.rights);
         self.local.remove(vpn);
         self.global.remove(vpn);
-        self.forget_fast(vpn);
+        self.forget_fast(vpn, rights);
     }
 
-    /// Forgets one page in the first layer, and jumps to code found through it.
-    fn forget_fast(&mut self, vpn: u64) {
+    /// Forgets one page in the first layer, and jumps to code found through it. If its translation
+    /// did not allow fetches, there are none.
+    fn forget_fast(&mut self, vpn: u64, rights: u8) {
         let index = vpn as usize & FAST_MASK;
         for side in &mut self.fast {
             side[index].read_tag = no_tag(index);
             side[index].write_tag = no_tag(index);
         }
-        self.fetch_generation += 1;
+        if rights & RIGHT_EXEC != 0 {
+            self.forget_fetches();
+        }
+    }
+
+    /// Code found at some address may not be looked for there again without asking.
+    pub(crate) fn forget_fetches(&mut self) {
+        self.fetch_generations = self.fetch_generations.map(|g| g + 1);
+    }
+
+    /// Code was fetched at this address, in this mode.
+    pub(crate) fn note_fetch(&mut self, user: usize, va: u64) {
+        if user == 0 && !self.local_supervisor_code {
+            let global = |t: Translation| t.rights & RIGHT_GLOBAL != 0;
+            self.local_supervisor_code = !self.get(va / PAGE_SIZE).is_some_and(global);
+        }
     }
 
     /// Forgets all but global pages (a CR3 write).
     pub fn flush_local(&mut self) {
         self.local.clear();
-        self.flush_fast();
+        for (side, global) in self.fast.iter_mut().zip(&self.fast_global) {
+            for (i, e) in side.iter_mut().enumerate() {
+                if global[i / 64] >> (i % 64) & 1 == 0 {
+                    e.read_tag = no_tag(i);
+                    e.write_tag = no_tag(i);
+                }
+            }
+        }
+        self.fetch_generations[1] += 1;
+        if self.local_supervisor_code {
+            self.fetch_generations[0] += 1;
+            self.local_supervisor_code = false;
+        }
     }
 
     /// Forgets everything.
@@ -296,7 +349,7 @@ impl Tlb {
         for side in &mut self.fast {
             clear_fast(side);
         }
-        self.fetch_generation += 1;
+        self.forget_fetches();
     }
 
     /// Drops fast-write permission everywhere: the next write to each page is looked at again.

@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction, Mnemonic as N};
 
-use super::op::{ADDR32, Body, Op};
+use super::op::{ADDR16, ADDR32, Body, Op};
 use super::shape::{I, Lower, M, R, bits, by_width, is_imm, is_mem, source};
 use super::word::Word;
 use crate::core::Core;
@@ -16,11 +16,11 @@ const FLIP: u8 = 3;
 
 /// An effective address moved on, inside the address size.
 fn displaced(c: &Core, op: &Op, ea: u64, by: u64) -> u64 {
-    if op.prefix & ADDR32 == 0 {
+    if op.prefix & (ADDR32 | ADDR16) == 0 {
         return ea.wrapping_add(by);
     }
     let base = c.cpu.segs[op.seg as usize % 7].base;
-    (ea.wrapping_sub(base).wrapping_add(by) & 0xffff_ffff).wrapping_add(base)
+    c.narrow_ea(op, ea.wrapping_sub(base).wrapping_add(by))
 }
 
 /// BT, BTS, BTR, BTC. Only CF changes. A register offset into memory reaches beyond the operand.

@@ -40,6 +40,7 @@ struct Jump {
 }
 
 const JUMPS: usize = 8192;
+const HINTS: usize = 1 << 16;
 /// What the decoded blocks may weigh, in operations of 48 bytes: beyond it they are thrown away.
 /// A kernel with its user land has a tenth of this.
 const WEIGHT_MAX: usize = 1 << 21;
@@ -75,6 +76,8 @@ pub struct BlockCache {
     /// For each page of RAM, the blocks that have bytes in it.
     pages: Vec<Vec<u32>>,
     jumps: Box<[Jump]>,
+    /// Where to look first for the block at a RAM offset.
+    hints: Box<[u32]>,
     weight: usize,
     /// Blocks decoded so far.
     pub decoded: u64,
@@ -85,15 +88,8 @@ pub struct BlockCache {
 /// Bits 0: user; 1-2: 64, 32 or 16 bit code. Code is the same for both privileges, but a jump
 /// found for one must not be used for the other, whose rights were not checked.
 fn mode(core: &Core) -> (u8, u32) {
-    let cs = &core.cpu.segs[seg::CS];
-    let bitness = if cs.is_long() {
-        64
-    } else if cs.is_big() {
-        32
-    } else {
-        16
-    };
-    (core.user as u8 | (bitness / 32) << 1, u32::from(bitness))
+    let bitness = core.cpu.segs[seg::CS].code_bits();
+    (core.user as u8 | ((bitness / 32) as u8) << 1, bitness)
 }
 
 impl BlockCache {
@@ -106,6 +102,7 @@ impl BlockCache {
             free: Vec::new(),
             pages: vec![Vec::new(); pages],
             jumps: vec![none; JUMPS].into_boxed_slice(),
+            hints: vec![0; HINTS].into_boxed_slice(),
             weight: 0,
             decoded: 0,
             dropped: Vec::new(),
@@ -135,11 +132,11 @@ impl BlockCache {
     /// The block at RIP, decoding it if need be. May raise a page fault for the fetch.
     #[inline]
     pub fn lookup(&mut self, core: &mut Core) -> Result<u32, Trap> {
-        let rip = core.cpu.rip;
+        let rip = core.cpu.linear_rip();
         let (mode, bitness) = mode(core);
         let slot = (rip ^ rip >> 13) as usize & (JUMPS - 1);
         let jump = &self.jumps[slot];
-        let generation = core.tlb.fetch_generation;
+        let generation = core.tlb.fetch_generations[core.user & 1];
         if jump.rip == rip && jump.generation == generation && jump.mode == mode {
             return Ok(jump.block);
         }
@@ -149,18 +146,17 @@ impl BlockCache {
             block = self.find(core, rip, mode, bitness)?;
         }
         // A page walk may have flushed: take the generation as it is now.
-        let generation = core.tlb.fetch_generation;
+        core.tlb.note_fetch(core.user, rip);
+        let generation = core.tlb.fetch_generations[core.user & 1];
         self.jumps[slot] = Jump { rip, generation, mode, block };
         Ok(block)
     }
 
+    /// The block at this linear address.
     fn find(&mut self, core: &mut Core, rip: u64, mode: u8, bitness: u32) -> Result<u32, Trap> {
-        core.cpu.regs[crate::cpu::state::REG_BLOCK as usize] = rip;
+        core.cpu.regs[crate::cpu::state::REG_BLOCK as usize] = core.cpu.rip;
         let start = fetch(core, rip)?;
-        let page = start / PAGE_SIZE as usize;
-        let known = self.pages[page].iter().copied().find(|&id| {
-            self.get(id).is_some_and(|b| b.start == start && b.mode == mode & !1)
-        });
+        let known = self.known(start, mode);
         if let Some(id) = known {
             let Some(second) = self.get(id).and_then(|b| b.second) else { return Ok(id) };
             let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
@@ -170,6 +166,20 @@ impl BlockCache {
             self.remove(core, id);
         }
         self.decode(core, rip, start, mode, bitness)
+    }
+
+    /// The block that begins at a RAM offset, if it is decoded.
+    fn known(&mut self, start: usize, mode: u8) -> Option<u32> {
+        let is_it = |b: &Block| b.start == start && b.mode == mode & !1;
+        let hint = (start ^ start >> 16) & (HINTS - 1);
+        let id = self.hints[hint];
+        if self.get(id).is_some_and(is_it) {
+            return Some(id);
+        }
+        let page = &self.pages[start / PAGE_SIZE as usize];
+        let id = page.iter().copied().find(|&id| self.get(id).is_some_and(is_it))?;
+        self.hints[hint] = id;
+        Some(id)
     }
 
     fn decode(
@@ -252,7 +262,7 @@ impl BlockCache {
         }
         self.free.push(id);
         // No jump may find the number again.
-        core.tlb.fetch_generation += 1;
+        core.tlb.forget_fetches();
     }
 
     /// Throws away the code that has been overwritten; says whether there was any.

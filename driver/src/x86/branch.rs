@@ -4,7 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic as N};
 
 use super::op::{Body, Op, STACK32};
 use super::shape::{Lower, M, R, bits, by_width, is_imm, is_mem, source};
-use super::stack::{drop_bytes, moved_sp, push_value, top};
+use super::stack::{drop_bytes, push_value, top};
 use super::word::Word;
 use crate::core::Core;
 use crate::cpu::fault::{Fault, Trap};
@@ -155,11 +155,6 @@ fn counter_bits(insn: &Instruction) -> u32 {
     } else {
         16
     }
-}
-
-/// The stack pointer before anything is pushed.
-pub fn stack_pointer(c: &Core, op: &Op) -> u64 {
-    moved_sp(c, op, 0)
 }
 
 /// Whether an operation was decoded outside 64-bit mode.

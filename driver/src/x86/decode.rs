@@ -6,7 +6,7 @@
 
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
-use super::op::{ADDR32, Body, HIGH_BYTE, Op, REP, REPNE, STACK32};
+use super::op::{ADDR16, ADDR32, Body, HIGH_BYTE, Op, REP, REPNE, STACK32};
 use super::system::undefined;
 use super::table::{Table, is_offered};
 use crate::core::Core;
@@ -104,10 +104,7 @@ fn lower(table: &Table, insn: &Instruction, bitness: u32) -> Op {
             | OpKind::MemoryESDI
             | OpKind::MemoryESEDI
             | OpKind::MemoryESRDI => {
-                if !memory(insn, operand, bitness, &mut op) {
-                    op.run = unsupported;
-                    return op;
-                }
+                memory(insn, operand, bitness, &mut op);
             }
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
                 op.imm = insn.near_branch_target();
@@ -133,13 +130,10 @@ fn register(r: Register) -> u8 {
     number as u8
 }
 
-/// Fills in the memory operand; false for 16-bit addressing.
-fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) -> bool {
+/// Fills in the memory operand.
+fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) {
     let kind = insn.op_kind(operand);
-    if matches!(kind, OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI) {
-        return false;
-    }
-    let es = matches!(kind, OpKind::MemoryESEDI | OpKind::MemoryESRDI);
+    let es = matches!(kind, OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI);
     let segment = if es { Register::ES } else { insn.memory_segment() };
     // The destination of string instructions is looked at by the bodies themselves.
     if !(es && insn.op_count() > 1 && operand == 0 && has_source_segment(insn)) {
@@ -157,24 +151,23 @@ fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) -> bool {
         OpKind::Memory => {}
         OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => {
             op.prefix |= ADDR32;
-            return true;
+            return;
         }
-        _ => return true,
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => {
+            op.prefix |= ADDR16;
+            return;
+        }
+        _ => return,
     }
     let (base, index) = (insn.memory_base(), insn.memory_index());
-    if base.size() == 2 || index.size() == 2 {
-        return false;
-    }
     let no_registers = base == Register::None && index == Register::None;
-    if base.size() == 4
-        || index.size() == 4
-        || no_registers && insn.memory_displ_size() == 4 && bitness == 64
-        || bitness == 32
-    {
+    let size = |r: Register, no: u32| {
+        r.size() == no as usize || no_registers && insn.memory_displ_size() == no
+    };
+    if size(base, 2) || size(index, 2) {
+        op.prefix |= ADDR16;
+    } else if size(base, 4) || size(index, 4) || bitness != 64 {
         op.prefix |= ADDR32;
-    }
-    if no_registers && insn.memory_displ_size() == 2 {
-        return false;
     }
     op.base = match base {
         Register::None => REG_ZERO,
@@ -184,7 +177,6 @@ fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) -> bool {
     op.index = if index == Register::None { REG_ZERO } else { register(index) };
     op.scale = insn.memory_index_scale().trailing_zeros() as u8;
     op.disp = insn.memory_displacement64();
-    true
 }
 
 /// Whether a string instruction has a source whose segment can be chosen.

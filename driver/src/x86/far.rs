@@ -5,7 +5,7 @@ use iced_x86::{Code, Instruction, Mnemonic as N};
 
 use super::op::{Body, Op};
 use super::shape::Lower;
-use super::stack::{drop_bytes, moved_sp};
+use super::stack::drop_bytes;
 use crate::core::Core;
 use crate::cpu::fault::{Fault, Trap};
 use crate::cpu::segment::flat;
@@ -71,12 +71,13 @@ fn call_to(c: &mut Core, op: &Op, offset: u64, selector: u16) -> Result<(), Trap
     let cs = c.code_segment(selector, c.cpu.cpl, false)?;
     check_offset(c, cs.is_long(), cs.limit, offset)?;
     let bytes = u64::from(op.src);
-    let sp = moved_sp(c, op, (2 * bytes).wrapping_neg());
-    c.check_write(sp, 2 * bytes)?;
+    let sp = c.cpu.regs[4].wrapping_sub(2 * bytes);
+    let at = c.stack_linear(sp);
+    c.check_write(at, 2 * bytes)?;
     let back = super::branch::return_address(c, op);
-    write_offset(c, sp.wrapping_add(bytes), bytes, u64::from(c.cpu.segs[seg::CS].selector))?;
-    write_offset(c, sp, bytes, back)?;
-    c.cpu.regs[4] = sp;
+    write_offset(c, at.wrapping_add(bytes), bytes, u64::from(c.cpu.segs[seg::CS].selector))?;
+    write_offset(c, at, bytes, back)?;
+    c.set_sp(sp);
     c.cpu.segs[seg::CS] = cs;
     c.cpu.rip = offset;
     c.leave();
@@ -133,7 +134,7 @@ pub fn lower_call_far(insn: &Instruction, op: &mut Op) -> Option<Body> {
 
 fn ret_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let bytes = u64::from(op.src);
-    let sp = moved_sp(c, op, 0);
+    let sp = c.stack_linear(c.cpu.regs[4]);
     let offset = read_offset(c, sp, bytes)?;
     let selector = read_offset(c, sp.wrapping_add(bytes), bytes)? as u16;
     let new_cpl = (selector & 3) as u8;
@@ -148,8 +149,8 @@ fn ret_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
         let stack_selector = read_offset(c, at.wrapping_add(bytes), bytes)? as u16;
         let ss = c.return_stack_segment(stack_selector, new_cpl, cs.is_long())?;
         c.cpu.segs[seg::SS] = ss;
-        c.cpu.regs[4] = new_sp.wrapping_add(op.imm);
         c.cpu.segs[seg::CS] = cs;
+        c.set_sp(new_sp.wrapping_add(op.imm));
         c.set_cpl(new_cpl);
         c.drop_privileged_segments();
     } else {

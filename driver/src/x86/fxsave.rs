@@ -10,11 +10,9 @@ use crate::cpu::state::seg;
 
 /// The bits of MXCSR that can be set; what FXSAVE writes as MXCSR_MASK.
 pub const MXCSR_MASK: u32 = 0xffff;
-/// Bytes of the area.
+/// Bytes of the area. All are looked at before any is used, although the reserved ones after the XMM
+/// registers, and those left to software, are not written.
 const AREA_BYTES: u64 = 512;
-/// Bytes of the area that are written: the reserved ones after the XMM registers, and those left to
-/// software, are not.
-const WRITTEN_BYTES: u64 = 416;
 /// Where the x87 registers are in the area.
 const ST_OFFSET: u64 = 32;
 /// Where the XMM registers are in the area.
@@ -41,14 +39,7 @@ fn xmm_count(c: &Core) -> u64 {
 fn fxsave<const WIDE: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let ea = area(c, op)?;
     let xmms = xmm_count(c);
-    c.check_write(
-        ea,
-        if xmms == 16 {
-            WRITTEN_BYTES
-        } else {
-            WRITTEN_BYTES - 128
-        },
-    )?;
+    c.check_write(ea, AREA_BYTES)?;
     let x = c.cpu.x87;
     let words = u64::from(x.control)
         | u64::from(x.status) << 16
@@ -80,6 +71,7 @@ fn fxrstor<const WIDE: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let mut x = c.cpu.x87;
     let mut xmm = c.cpu.xmm;
     let words: u64 = c.read(ea)?;
+    c.read::<u64>(ea.wrapping_add(AREA_BYTES - 8))?;
     let pointer_mask = if WIDE { u64::MAX } else { 0xffff_ffff };
     x.ip = c.read::<u64>(ea.wrapping_add(8))? & pointer_mask;
     x.dp = c.read::<u64>(ea.wrapping_add(16))? & pointer_mask;

@@ -16,6 +16,9 @@ pub const REPNE: u8 = 1 << 2;
 /// Not 64-bit mode: the stack pointer is ESP.
 pub const STACK32: u8 = 1 << 3;
 
+/// Address size 16: as [`ADDR32`], with 16 bits.
+pub const ADDR16: u8 = 1 << 4;
+
 /// A register operand's number has this bit when it is AH, CH, DH or BH.
 pub const HIGH_BYTE: u8 = 0x40;
 

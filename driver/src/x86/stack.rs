@@ -13,17 +13,49 @@ use crate::cpu::state::{REG_ZERO, seg};
 const RSP: u8 = 4;
 const RBP: u8 = 5;
 
-/// The stack pointer moved by `delta`.
-#[inline(always)]
-pub fn moved_sp(c: &Core, op: &Op, delta: u64) -> u64 {
-    let sp = c.cpu.regs[RSP as usize].wrapping_add(delta);
-    if op.prefix & STACK32 != 0 { sp & 0xffff_ffff } else { sp }
+impl Core {
+    /// How much of RSP is the stack pointer: all in 64-bit mode, else what the stack segment says.
+    fn sp_mask(&self) -> u64 {
+        if self.cpu.segs[seg::CS].is_long() {
+            u64::MAX
+        } else if self.cpu.segs[seg::SS].is_big() {
+            0xffff_ffff
+        } else {
+            0xffff
+        }
+    }
+
+    /// Sets the stack pointer. With a 16-bit stack segment, bits 16 to 31 stay what they are.
+    pub(crate) fn set_sp(&mut self, sp: u64) {
+        let mask = self.sp_mask();
+        let kept = if mask == u64::MAX { 0 } else { self.cpu.regs[RSP as usize] & 0xffff_ffff };
+        self.cpu.regs[RSP as usize] = kept & !mask | sp & mask;
+    }
+
+    /// Linear address of a place on the stack.
+    pub(crate) fn stack_linear(&self, sp: u64) -> u64 {
+        if self.cpu.segs[seg::CS].is_long() {
+            return sp;
+        }
+        self.cpu.segs[seg::SS].base.wrapping_add(sp & self.sp_mask()) & 0xffff_ffff
+    }
+}
+
+#[cold]
+fn push_narrow<W: Word>(c: &mut Core, value: W) -> Result<(), Trap> {
+    let sp = c.cpu.regs[RSP as usize].wrapping_sub(W::BYTES);
+    c.write(c.stack_linear(sp), value)?;
+    c.set_sp(sp);
+    Ok(())
 }
 
 /// Pushes a value; RSP moves only once the store has succeeded.
 #[inline(always)]
 pub fn push_value<W: Word>(c: &mut Core, op: &Op, value: W) -> Result<(), Trap> {
-    let sp = moved_sp(c, op, W::BYTES.wrapping_neg());
+    if op.prefix & STACK32 != 0 {
+        return push_narrow(c, value);
+    }
+    let sp = c.cpu.regs[RSP as usize].wrapping_sub(W::BYTES);
     c.write(sp, value)?;
     c.cpu.regs[RSP as usize] = sp;
     Ok(())
@@ -32,14 +64,22 @@ pub fn push_value<W: Word>(c: &mut Core, op: &Op, value: W) -> Result<(), Trap> 
 /// Reads the top of the stack; the caller moves RSP when nothing can fault any more.
 #[inline(always)]
 pub fn top<W: Word>(c: &mut Core, op: &Op) -> Result<W, Trap> {
-    let sp = moved_sp(c, op, 0);
+    let sp = c.cpu.regs[RSP as usize];
+    if op.prefix & STACK32 != 0 {
+        return c.read(c.stack_linear(sp));
+    }
     c.read(sp)
 }
 
 /// Drops `bytes` from the stack.
 #[inline(always)]
 pub fn drop_bytes(c: &mut Core, op: &Op, bytes: u64) {
-    c.cpu.regs[RSP as usize] = moved_sp(c, op, bytes);
+    let sp = c.cpu.regs[RSP as usize].wrapping_add(bytes);
+    if op.prefix & STACK32 != 0 {
+        c.set_sp(sp);
+    } else {
+        c.cpu.regs[RSP as usize] = sp;
+    }
 }
 
 /// Width in bits of what an instruction moves to or from the stack.
@@ -140,9 +180,12 @@ fn popf<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn leave<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    let mut frame = c.cpu.regs[RBP as usize];
+    let frame = c.cpu.regs[RBP as usize];
     if op.prefix & STACK32 != 0 {
-        frame &= 0xffff_ffff;
+        let value = c.read::<W>(c.stack_linear(frame))?;
+        c.set_sp(frame.wrapping_add(W::BYTES));
+        c.set_reg(RBP, value);
+        return Ok(());
     }
     let value = c.read::<W>(frame)?;
     c.cpu.regs[RSP as usize] = frame.wrapping_add(W::BYTES);

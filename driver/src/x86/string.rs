@@ -6,7 +6,7 @@
 
 use iced_x86::{Instruction, Mnemonic as N};
 
-use super::op::{ADDR32, Body, Op, REP, REPNE};
+use super::op::{ADDR16, ADDR32, Body, Op, REP, REPNE, STACK32};
 use super::shape::{Lower, bits, by_width};
 use super::word::Word;
 use crate::core::Core;
@@ -27,22 +27,36 @@ const RDI: usize = 7;
 /// A register as an address, cut to the address size.
 fn address(c: &Core, op: &Op, reg: usize) -> u64 {
     let v = c.cpu.regs[reg];
-    if op.prefix & ADDR32 != 0 { v & 0xffff_ffff } else { v }
+    match op.prefix & (ADDR32 | ADDR16) {
+        0 => v,
+        ADDR32 => v & 0xffff_ffff,
+        _ => v & 0xffff,
+    }
 }
 
 /// Moves an address or count register on.
 fn advance(c: &mut Core, op: &Op, reg: usize, by: u64) {
-    let v = c.cpu.regs[reg].wrapping_add(by);
-    c.cpu.regs[reg] = if op.prefix & ADDR32 != 0 { v & 0xffff_ffff } else { v };
+    let old = c.cpu.regs[reg];
+    let v = old.wrapping_add(by);
+    c.cpu.regs[reg] = match op.prefix & (ADDR32 | ADDR16) {
+        0 => v,
+        ADDR32 => v & 0xffff_ffff,
+        _ => old & !0xffff | v & 0xffff,
+    };
 }
 
 fn source_address(c: &Core, op: &Op) -> u64 {
-    address(c, op, RSI).wrapping_add(c.cpu.segs[op.seg as usize % 7].base)
+    linear(op, address(c, op, RSI).wrapping_add(c.cpu.segs[op.seg as usize % 7].base))
 }
 
 fn destination_address(c: &Core, op: &Op) -> u64 {
     // ES has no base in 64-bit mode; elsewhere the decoder put its number into `src`.
-    address(c, op, RDI).wrapping_add(c.cpu.segs[op.src as usize % 7].base)
+    linear(op, address(c, op, RDI).wrapping_add(c.cpu.segs[op.src as usize % 7].base))
+}
+
+/// Outside 64-bit mode, linear addresses have 32 bits.
+fn linear(op: &Op, va: u64) -> u64 {
+    if op.prefix & STACK32 != 0 { va & 0xffff_ffff } else { va }
 }
 
 fn step<W: Word>(c: &Core) -> u64 {

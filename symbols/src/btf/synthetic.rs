@@ -42,7 +42,7 @@ impl Builder {
     }
 
     pub(crate) fn int(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
-        self.record(name, 1, 0, size, &[encoding << 24 | size * 8])
+        self.record(name, 1, 0, size, &[(encoding << 24) | (size * 8)])
     }
 
     pub(crate) fn ptr(&mut self, to: u32) -> u32 {
