@@ -200,7 +200,12 @@ pub(crate) struct Gdb {
     #[arg(short = 'x', long, value_name = "FILE", conflicts_with = "listen")]
     pub(crate) script: Vec<PathBuf>,
     /// Run a gdb command.
-    #[arg(short = 'e', long = "ex", value_name = "COMMAND", conflicts_with = "listen")]
+    #[arg(
+        short = 'e',
+        long = "ex",
+        value_name = "COMMAND",
+        conflicts_with = "listen"
+    )]
     pub(crate) commands: Vec<String>,
     /// End gdb after its commands.
     #[arg(long, conflicts_with = "listen")]

@@ -39,7 +39,9 @@ impl Signals {
 
     /// The signal that arrived, if any.
     pub(crate) fn received(&self) -> Option<u8> {
-        u8::try_from(self.received.load(Ordering::Relaxed)).ok().filter(|n| *n != 0)
+        u8::try_from(self.received.load(Ordering::Relaxed))
+            .ok()
+            .filter(|n| *n != 0)
     }
 }
 
@@ -88,21 +90,23 @@ impl Console {
         let is_terminal = io::stdin().is_terminal();
         let terminal = if is_terminal { RawMode::enter() } else { None };
         let (send, receive) = mpsc::sync_channel(16);
-        thread::Builder::new().name("console-in".to_owned()).spawn(move || {
-            let mut buffer = [0; 256];
-            loop {
-                match io::stdin().lock().read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        if send.send(buffer[..n].to_vec()).is_err() {
-                            break;
+        thread::Builder::new()
+            .name("console-in".to_owned())
+            .spawn(move || {
+                let mut buffer = [0; 256];
+                loop {
+                    match io::stdin().lock().read(&mut buffer) {
+                        Ok(0) => break,
+                        Ok(n) => {
+                            if send.send(buffer[..n].to_vec()).is_err() {
+                                break;
+                            }
                         }
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(_) => break,
                     }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => break,
                 }
-            }
-        })?;
+            })?;
         Ok(Console {
             input: Some(receive),
             pending: Vec::new(),
@@ -145,7 +149,10 @@ impl Console {
         if self.signals.received().is_some() {
             return Some(EndReason::Signal);
         }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
             return Some(EndReason::Timeout);
         }
         self.stop
@@ -153,7 +160,10 @@ impl Console {
 
     fn hand_out(&mut self, room: usize) -> HostTurn {
         let n = room.min(self.pending.len());
-        HostTurn { input: self.pending.drain(..n).collect(), stop: self.wants_stop() }
+        HostTurn {
+            input: self.pending.drain(..n).collect(),
+            stop: self.wants_stop(),
+        }
     }
 
     /// Waits for input until `until` (for ever if none); false when it came to nothing.
@@ -170,7 +180,9 @@ impl Console {
                 }
                 slice = slice.min(left);
             }
-            let Some(input) = &self.input else { return false };
+            let Some(input) = &self.input else {
+                return false;
+            };
             match input.recv_timeout(slice) {
                 Ok(bytes) => self.take(&bytes),
                 Err(RecvTimeoutError::Timeout) => {}

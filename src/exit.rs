@@ -35,7 +35,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
-        Failure { message: message.to_string(), code }
+        Failure {
+            message: message.to_string(),
+            code,
+        }
     }
 
     pub(crate) fn usage(message: impl fmt::Display) -> Self {

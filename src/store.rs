@@ -39,17 +39,30 @@ pub(crate) fn reserve(name: &str) -> Result<PathBuf, Failure> {
     let folder = folder()?;
     let name: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._+-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(64)
         .collect();
     let refused = |error: io::Error| {
-        Failure::new(ENVIRONMENT, format!("{}: cannot be written: {error}", folder.display()))
+        Failure::new(
+            ENVIRONMENT,
+            format!("{}: cannot be written: {error}", folder.display()),
+        )
     };
     fs::create_dir_all(&folder).map_err(refused)?;
     let mut number = 0u32;
     loop {
         let path = folder.join(format!("{name}-{number}.{EXTENSION}"));
-        match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+        match fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+        {
             Ok(_) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(refused(error)),
@@ -59,7 +72,9 @@ pub(crate) fn reserve(name: &str) -> Result<PathBuf, Failure> {
 
 /// Makes a recording the latest one. That the link cannot be made is no reason to fail.
 pub(crate) fn set_latest(path: &Path) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
     let link = folder.join(format!(".{LATEST}-{}", std::process::id()));
     if std::os::unix::fs::symlink(name, &link).is_ok()
         && fs::rename(&link, folder.join(LATEST)).is_err()
@@ -95,13 +110,18 @@ pub(crate) fn find(trace: Option<&Path>) -> Result<PathBuf, Failure> {
             return Ok(found);
         }
     }
-    Err(Failure::new(UNREADABLE, format!("{}: there is no such recording", trace.display())))
+    Err(Failure::new(
+        UNREADABLE,
+        format!("{}: there is no such recording", trace.display()),
+    ))
 }
 
 /// All recordings in the folder, by name.
 pub(crate) fn list() -> Result<Vec<PathBuf>, Failure> {
     let folder = folder()?;
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let Ok(entries) = fs::read_dir(&folder) else {
+        return Ok(Vec::new());
+    };
     let mut found: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())

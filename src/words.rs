@@ -28,7 +28,11 @@ fn number(text: &str, suffixes: &[(char, u64)], plain: u64) -> Option<u64> {
     }
     let parse = |s: &str| -> Option<u64> {
         let s = s.replace('_', "");
-        if s.is_empty() { Some(0) } else { s.parse().ok() }
+        if s.is_empty() {
+            Some(0)
+        } else {
+            s.parse().ok()
+        }
     };
     let scale = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let part = u128::from(parse(fraction)?) * u128::from(unit);
@@ -43,8 +47,7 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        const UNITS: &[(char, u64)] =
-            &[('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30), ('B', 1)];
+        const UNITS: &[(char, u64)] = &[('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30), ('B', 1)];
         let text = s.trim_end_matches("iB");
         number(text, UNITS, 1 << 20).map(Bytes).ok_or_else(|| {
             format!("`{s}` is not a size; write a number with K, M or G, or a number of MiB")
@@ -75,7 +78,11 @@ impl FromStr for Until {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        if s == "panic" { Ok(Until::Panic) } else { s.parse::<Count>().map(|c| Until::Tick(c.0)) }
+        if s == "panic" {
+            Ok(Until::Panic)
+        } else {
+            s.parse::<Count>().map(|c| Until::Tick(c.0))
+        }
     }
 }
 

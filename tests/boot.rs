@@ -19,15 +19,23 @@ fn compared(sandbox: &Sandbox, trace: &str) -> String {
 fn boots_records_and_verifies(version: &str) {
     let sandbox = Sandbox::new();
     let kernel = common::kernel(version);
-    let line = "uname -r; echo hello | sha256sum; mount | grep -c proc; ls -lR /sys | wc -l; exit 42";
+    let line =
+        "uname -r; echo hello | sha256sum; mount | grep -c proc; ls -lR /sys | wc -l; exit 42";
     let run = sandbox.run(&["record", "--kernel", &kernel, "-o", "a.clt", "--", line]);
     assert_eq!(run.code, Some(42), "{run}");
     assert!(run.out.contains(&format!("{version}.")), "{run}");
     assert!(
-        run.out.contains("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"),
+        run.out
+            .contains("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"),
         "{run}"
     );
-    for bad in ["Oops", "BUG:", "WARNING:", "rcu_preempt detected stalls", "does not implement"] {
+    for bad in [
+        "Oops",
+        "BUG:",
+        "WARNING:",
+        "rcu_preempt detected stalls",
+        "does not implement",
+    ] {
         assert!(!run.out.contains(bad) && !run.err.contains(bad), "{run}");
     }
     let verified = sandbox.ok(&["verify", "a.clt"]);
@@ -48,11 +56,22 @@ fn debian_6_12_boots_records_and_verifies() {
 fn the_same_recording_twice_has_the_same_bytes_to_compare() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
-    let here = ["record", "--kernel", &kernel, "-s", "all=2", "--", "ls -l / | md5sum"];
+    let here = [
+        "record",
+        "--kernel",
+        &kernel,
+        "-s",
+        "all=2",
+        "--",
+        "ls -l / | md5sum",
+    ];
     let one = sandbox.ok(&[&here[..1], &["-o", "one.clt"], &here[1..]].concat());
     // Another folder, another environment, another process at the same time.
     fs::create_dir(sandbox.path("elsewhere")).unwrap();
-    let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut busy = Command::new("sh")
+        .args(["-c", "while :; do :; done"])
+        .spawn()
+        .unwrap();
     let two = sandbox
         .command(&[&here[..1], &["-o", "two.clt"], &here[1..]].concat())
         .current_dir(sandbox.path("elsewhere"))
@@ -63,7 +82,10 @@ fn the_same_recording_twice_has_the_same_bytes_to_compare() {
     let two = common::Run::from(two.unwrap());
     assert_eq!(two.code, Some(0), "{two}");
     assert_eq!(one.out, two.out);
-    assert_eq!(compared(&sandbox, "one.clt"), compared(&sandbox, "elsewhere/two.clt"));
+    assert_eq!(
+        compared(&sandbox, "one.clt"),
+        compared(&sandbox, "elsewhere/two.clt")
+    );
 }
 
 #[test]
@@ -71,11 +93,15 @@ fn levels_of_tracing_do_not_change_the_guest() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
     let mut digests = Vec::new();
-    for (name, options) in
-        [("none", &["--no-trace"][..]), ("default", &[]), ("all", &["-s", "all=2"])]
-    {
+    for (name, options) in [
+        ("none", &["--no-trace"][..]),
+        ("default", &[]),
+        ("all", &["-s", "all=2"]),
+    ] {
         let file = format!("{name}.clt");
-        let base = ["record", "--kernel", &kernel, "-o", &file, "--until", "@200M"];
+        let base = [
+            "record", "--kernel", &kernel, "-o", &file, "--until", "@200M",
+        ];
         sandbox.ok(&[&base[..], options].concat());
         let info: serde_json::Value =
             serde_json::from_str(&sandbox.ok(&["info", "--json", &file]).out).unwrap();
@@ -89,7 +115,15 @@ fn a_cut_recording_replays_up_to_the_cut() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
     sandbox.ok(&[
-        "record", "--kernel", &kernel, "-o", "whole.clt", "-s", "all=2", "--until", "@300M",
+        "record",
+        "--kernel",
+        &kernel,
+        "-o",
+        "whole.clt",
+        "-s",
+        "all=2",
+        "--until",
+        "@300M",
     ]);
     let whole = fs::read(sandbox.path("whole.clt")).unwrap();
     for percent in [93, 97, 99] {
@@ -97,11 +131,18 @@ fn a_cut_recording_replays_up_to_the_cut() {
         let run = sandbox.run(&["verify", &cut]);
         assert_eq!(run.code, Some(0), "{percent} %: {run}");
         assert!(run.out.contains("up to the cut"), "{run}");
-        assert!(run.err.contains("cut.clt"), "what was lost is not said: {run}");
+        assert!(
+            run.err.contains("cut.clt"),
+            "what was lost is not said: {run}"
+        );
     }
     let cut = sandbox.file("cut.clt", &whole[..whole.len() / 2]);
     let run = sandbox.run(&["verify", &cut]);
-    assert_eq!(run.code, Some(4), "half of a kernel cannot be booted: {run}");
+    assert_eq!(
+        run.code,
+        Some(4),
+        "half of a kernel cannot be booted: {run}"
+    );
 }
 
 #[test]
@@ -109,7 +150,15 @@ fn a_killed_recorder_leaves_a_recording() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
     let mut recorder = sandbox
-        .command(&["record", "--kernel", &kernel, "-o", "killed.clt", "-s", "all=2"])
+        .command(&[
+            "record",
+            "--kernel",
+            &kernel,
+            "-o",
+            "killed.clt",
+            "-s",
+            "all=2",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -165,7 +214,9 @@ fn console_input_from_a_pipe_reaches_the_shell_and_replays() {
         .spawn()
         .unwrap();
     let mut input = recorder.stdin.take().unwrap();
-    input.write_all(b"echo typed-$((40 + 2))\npoweroff -f\n").unwrap();
+    input
+        .write_all(b"echo typed-$((40 + 2))\npoweroff -f\n")
+        .unwrap();
     drop(input);
     let run = common::Run::from(recorder.wait_with_output().unwrap());
     assert_eq!(run.code, Some(0), "{run}");

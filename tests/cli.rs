@@ -27,7 +27,11 @@ fn every_verb_has_help_with_an_example() {
 #[test]
 fn a_wrong_option_is_a_matter_of_usage() {
     let sandbox = Sandbox::new();
-    refused(&sandbox.run(&["record", "--no-such-option"]), 2, &["--no-such-option"]);
+    refused(
+        &sandbox.run(&["record", "--no-such-option"]),
+        2,
+        &["--no-such-option"],
+    );
     refused(&sandbox.run(&["record", "--memory", "lots"]), 2, &["lots"]);
     refused(&sandbox.run(&["dump", "-e", "NoSuchEvent", "x"]), 4, &["x"]);
 }
@@ -37,9 +41,14 @@ fn a_file_that_is_no_kernel_is_named_with_the_rule() {
     let sandbox = Sandbox::new();
     let kernel = sandbox.file("text", b"not a kernel at all, just some words\n");
     let initrd = sandbox.file("initrd", b"070701");
-    let run = sandbox.run(&["record", "--kernel", &kernel, "--initrd", &initrd, "-o", "x.clt"]);
+    let run = sandbox.run(&[
+        "record", "--kernel", &kernel, "--initrd", &initrd, "-o", "x.clt",
+    ]);
     refused(&run, 2, &["text", "not an x86-64 Linux kernel"]);
-    assert!(!sandbox.path("x.clt").exists(), "a recording was left behind");
+    assert!(
+        !sandbox.path("x.clt").exists(),
+        "a recording was left behind"
+    );
 }
 
 #[test]
@@ -47,9 +56,17 @@ fn a_truncated_kernel_says_where_it_ends() {
     let sandbox = Sandbox::new();
     let kernel = fs::read(common::kernel("6.1")).unwrap();
     let initrd = sandbox.file("initrd", b"070701");
-    for len in [513, 0x300, 100_000, kernel.len() / 2, kernel.len() - 100_000] {
+    for len in [
+        513,
+        0x300,
+        100_000,
+        kernel.len() / 2,
+        kernel.len() - 100_000,
+    ] {
         let cut = sandbox.file("cut", &kernel[..len]);
-        let run = sandbox.run(&["record", "--kernel", &cut, "--initrd", &initrd, "-o", "x.clt"]);
+        let run = sandbox.run(&[
+            "record", "--kernel", &cut, "--initrd", &initrd, "-o", "x.clt",
+        ]);
         refused(&run, 2, &["cut", "offset"]);
     }
 }
@@ -59,9 +76,13 @@ fn memory_that_cannot_hold_the_guest() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
     let initrd = sandbox.file("initrd", &vec![0; 80 << 20]);
-    let small = sandbox.run(&["record", "--kernel", &kernel, "--initrd", &initrd, "--memory", "1M"]);
+    let small = sandbox.run(&[
+        "record", "--kernel", &kernel, "--initrd", &initrd, "--memory", "1M",
+    ]);
     refused(&small, 2, &["1048576", "16 MiB"]);
-    let large = sandbox.run(&["record", "--kernel", &kernel, "--initrd", &initrd, "--memory", "96M"]);
+    let large = sandbox.run(&[
+        "record", "--kernel", &kernel, "--initrd", &initrd, "--memory", "96M",
+    ]);
     refused(&large, 2, &["initrd", "83886080"]);
 }
 
@@ -74,7 +95,11 @@ fn an_output_that_cannot_be_written() {
     let nowhere = sandbox.run(&[&base[..], &["/nonexistent/x.clt"]].concat());
     refused(&nowhere, 69, &["/nonexistent/x.clt"]);
     let taken = sandbox.file("taken.clt", b"something precious");
-    refused(&sandbox.run(&[&base[..], &[&taken]].concat()), 69, &["taken.clt"]);
+    refused(
+        &sandbox.run(&[&base[..], &[&taken]].concat()),
+        69,
+        &["taken.clt"],
+    );
     assert_eq!(fs::read(&taken).unwrap(), b"something precious");
     let full = sandbox.run(&[&base[..], &["/dev/full", "-f"]].concat());
     refused(&full, 69, &["/dev/full"]);
@@ -83,13 +108,19 @@ fn an_output_that_cannot_be_written() {
 #[test]
 fn garbage_is_no_recording() {
     let sandbox = Sandbox::new();
-    let noise: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..100_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let garbage = sandbox.file("garbage.clt", &noise);
     let empty = sandbox.file("empty.clt", b"");
     for verb in ["verify", "replay", "info", "dump", "stats"] {
         refused(&sandbox.run(&[verb, &garbage]), 4, &["garbage.clt"]);
         refused(&sandbox.run(&[verb, &empty]), 4, &["empty.clt"]);
-        refused(&sandbox.run(&[verb, "no-such-trace"]), 4, &["no-such-trace"]);
+        refused(
+            &sandbox.run(&[verb, "no-such-trace"]),
+            4,
+            &["no-such-trace"],
+        );
         refused(&sandbox.run(&[verb]), 4, &["latest"]);
     }
 }

@@ -28,7 +28,10 @@ fn imports(manifest: &str) -> Vec<String> {
         if line.starts_with('[') {
             inside = line == "[dependencies]";
         } else if inside && let Some(rest) = line.strip_prefix("colinux-") {
-            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            let name: String = rest
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
             found.push(name);
         }
     }
@@ -40,7 +43,10 @@ fn crates_import_along_the_agreed_edges_only() {
     for (name, allowed) in EDGES {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
         for import in imports(&manifest) {
-            assert!(allowed.contains(&import.as_str()), "{name} must not import {import}");
+            assert!(
+                allowed.contains(&import.as_str()),
+                "{name} must not import {import}"
+            );
         }
     }
 }
@@ -87,7 +93,11 @@ fn unsafe_code_says_why() {
     for (path, text) in all_sources() {
         for (number, line) in text.lines().enumerate() {
             if line.contains(marker) && (line.contains("allow(") || line.contains("expect(")) {
-                let reason = text.lines().skip(number).take(6).any(|l| l.contains("reason"));
+                let reason = text
+                    .lines()
+                    .skip(number)
+                    .take(6)
+                    .any(|l| l.contains("reason"));
                 assert!(reason, "{}:{} has no reason", path.display(), number + 1);
             }
         }
@@ -97,8 +107,21 @@ fn unsafe_code_says_why() {
 #[test]
 fn every_device_has_a_row_in_the_determinism_table() {
     let table = fs::read_to_string(root().join("docs/DETERMINISM.md")).unwrap();
-    for device in ["lapic.rs", "ioapic.rs", "serial.rs", "rtc.rs", "power.rs", "mark.rs"] {
-        assert!(root().join("driver/src/dev").join(device).exists(), "{device}");
-        assert!(table.contains(device), "docs/DETERMINISM.md says nothing about {device}");
+    for device in [
+        "lapic.rs",
+        "ioapic.rs",
+        "serial.rs",
+        "rtc.rs",
+        "power.rs",
+        "mark.rs",
+    ] {
+        assert!(
+            root().join("driver/src/dev").join(device).exists(),
+            "{device}"
+        );
+        assert!(
+            table.contains(device),
+            "docs/DETERMINISM.md says nothing about {device}"
+        );
     }
 }

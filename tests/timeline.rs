@@ -32,7 +32,9 @@ fn boot(sandbox: &Sandbox, until: &str) -> Reader {
     let kernel = common::kernel("6.1");
     let path = sandbox.path("boot.clt");
     let path = path.to_str().unwrap();
-    sandbox.ok(&["record", "--kernel", &kernel, "--memory", "128M", "--until", until, "-o", path]);
+    sandbox.ok(&[
+        "record", "--kernel", &kernel, "--memory", "128M", "--until", until, "-o", path,
+    ]);
     Reader::open(path).unwrap()
 }
 
@@ -51,11 +53,19 @@ fn straight(reader: &Reader, marks: &[Mark]) -> Vec<StateDigest> {
             }
         }
         if mark.tick < session.last_tick() {
-            let plan = DebugPlan { from: Some((*mark).into()), ..DebugPlan::default() };
+            let plan = DebugPlan {
+                from: Some((*mark).into()),
+                ..DebugPlan::default()
+            };
             session.runner_mut().machine_mut().debug(&plan);
             loop {
                 session.advance(mark.tick + 1, &mut NoSink).unwrap();
-                if session.runner_mut().machine_mut().take_debug_stop().is_some() {
+                if session
+                    .runner_mut()
+                    .machine_mut()
+                    .take_debug_stop()
+                    .is_some()
+                {
                     break;
                 }
                 assert_eq!(machine_tick(&session), mark.tick);
@@ -111,11 +121,18 @@ fn a_random_walk_sees_what_a_straight_run_sees() {
         let at = timeline.at();
         match dice.below(100) {
             0..3 => {
-                timeline.seek(Mark::at(dice.below(last + 1)), &mut go_on).unwrap();
+                timeline
+                    .seek(Mark::at(dice.below(last + 1)), &mut go_on)
+                    .unwrap();
             }
             3..20 => {
-                let to = (at.tick + dice.below(100_000)).saturating_sub(50_000).min(last);
-                assert_eq!(timeline.seek(Mark::at(to), &mut go_on).unwrap(), Halt::Arrived);
+                let to = (at.tick + dice.below(100_000))
+                    .saturating_sub(50_000)
+                    .min(last);
+                assert_eq!(
+                    timeline.seek(Mark::at(to), &mut go_on).unwrap(),
+                    Halt::Arrived
+                );
                 assert_eq!(timeline.at(), Mark::at(to));
             }
             20..50 => {
@@ -199,7 +216,10 @@ fn both_ends_of_history_and_interruptions() {
     assert!(at.tick > 1 && at.tick < 5_000_000, "{at}");
     assert_eq!(straight(&reader, &[at]), [digest]);
     timeline.seek(Mark::at(4_000_000), &mut go_on).unwrap();
-    assert_eq!(timeline.backward(&mut |_| false).unwrap(), Halt::Interrupted);
+    assert_eq!(
+        timeline.backward(&mut |_| false).unwrap(),
+        Halt::Interrupted
+    );
     assert_eq!(timeline.backward(&mut go_on).unwrap(), Halt::Start);
     assert_eq!(timeline.digest(), start);
 }

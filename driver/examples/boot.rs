@@ -39,9 +39,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rsdp: layout::RSDP,
     })?;
     let mut machine = Machine::new(&config, &image);
-    machine.want(Wanted::NONE.with(Kind::ConsoleOut).with(Kind::GuestShutdown));
+    machine.want(
+        Wanted::NONE
+            .with(Kind::ConsoleOut)
+            .with(Kind::GuestShutdown),
+    );
     let verbose = std::env::var_os("BOOT_VERBOSE").is_some();
-    if let Some(at) = std::env::var("BOOT_TRACE").ok().and_then(|v| v.parse::<u64>().ok()) {
+    if let Some(at) = std::env::var("BOOT_TRACE")
+        .ok()
+        .and_then(|v| v.parse::<u64>().ok())
+    {
         while machine.tick().0 < at {
             if let Stop::Idle(Some(time)) = machine.run(Tick(at)) {
                 machine.warp_to(time);
@@ -50,7 +57,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for i in 1..200 {
             let c = machine.core();
             let r = &c.cpu.regs;
-            eprintln!("{} rip {:x} rax {:x} rcx {:x} rdx {:x} rbx {:x} rsp {:x} rbp {:x} rsi {:x} rdi {:x} fl {:x} cr2 {:x}", machine.tick(), c.cpu.rip, r[0],r[1],r[2],r[3],r[4],r[5],r[6],r[7], c.cpu.rflags(), c.cpu.cr2);
+            eprintln!(
+                "{} rip {:x} rax {:x} rcx {:x} rdx {:x} rbx {:x} rsp {:x} rbp {:x} rsi {:x} rdi {:x} fl {:x} cr2 {:x}",
+                machine.tick(),
+                c.cpu.rip,
+                r[0],
+                r[1],
+                r[2],
+                r[3],
+                r[4],
+                r[5],
+                r[6],
+                r[7],
+                c.cpu.rflags(),
+                c.cpu.cr2
+            );
             machine.run(Tick(at + i));
         }
     }

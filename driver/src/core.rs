@@ -215,9 +215,18 @@ impl Core {
     /// Outside 64-bit mode, linear addresses have 32 bits as well.
     #[inline(never)]
     pub(crate) fn narrow_ea(&self, op: &Op, ea: u64) -> u64 {
-        let ea = ea & if op.prefix & ADDR16 != 0 { 0xffff } else { 0xffff_ffff };
+        let ea = ea
+            & if op.prefix & ADDR16 != 0 {
+                0xffff
+            } else {
+                0xffff_ffff
+            };
         let linear = ea.wrapping_add(self.cpu.segs[op.seg as usize % 7].base);
-        if op.prefix & STACK32 != 0 { linear & 0xffff_ffff } else { linear }
+        if op.prefix & STACK32 != 0 {
+            linear & 0xffff_ffff
+        } else {
+            linear
+        }
     }
 
     /// A register operand.
@@ -295,15 +304,26 @@ impl Core {
                     self.flush_console();
                 }
             }
-            BoardEvent::IrqForward { source, line, vector } => {
+            BoardEvent::IrqForward {
+                source,
+                line,
+                vector,
+            } => {
                 let now = self.now().0;
                 self.watcher.forwarded.insert(vector, now);
                 let source = source as u8;
-                self.observe(|| Observation::IrqForward { to_host: false, source, line, vector });
+                self.observe(|| Observation::IrqForward {
+                    to_host: false,
+                    source,
+                    line,
+                    vector,
+                });
             }
             BoardEvent::IrqEoi { vector } => self.observe(|| Observation::IrqEoi { vector }),
             BoardEvent::TimerProgram { deadline } => {
-                self.observe(|| Observation::TimerProgram { deadline: deadline.0 });
+                self.observe(|| Observation::TimerProgram {
+                    deadline: deadline.0,
+                });
             }
             BoardEvent::Shutdown(kind) => self.leave_with(Exit::Terminate(Shutdown::from(kind))),
             BoardEvent::DebugExit { code } => {
@@ -327,12 +347,23 @@ impl Core {
         let rip = self.insn_rip();
         match self.board.mmio_read(gpa, size, now) {
             Some(value) => {
-                self.observe(|| Observation::Mmio { write: false, gpa: gpa.0, size, value, rip });
+                self.observe(|| Observation::Mmio {
+                    write: false,
+                    gpa: gpa.0,
+                    size,
+                    value,
+                    rip,
+                });
                 self.device_exit();
                 value
             }
             None => {
-                self.observe(|| Observation::PpramHole { gpa: gpa.0, size, write: false, rip });
+                self.observe(|| Observation::PpramHole {
+                    gpa: gpa.0,
+                    size,
+                    write: false,
+                    rip,
+                });
                 u64::MAX
             }
         }
@@ -343,10 +374,21 @@ impl Core {
         let now = self.time();
         let rip = self.insn_rip();
         if self.board.mmio_write(gpa, size, value, now) {
-            self.observe(|| Observation::Mmio { write: true, gpa: gpa.0, size, value, rip });
+            self.observe(|| Observation::Mmio {
+                write: true,
+                gpa: gpa.0,
+                size,
+                value,
+                rip,
+            });
             self.device_exit();
         } else {
-            self.observe(|| Observation::PpramHole { gpa: gpa.0, size, write: true, rip });
+            self.observe(|| Observation::PpramHole {
+                gpa: gpa.0,
+                size,
+                write: true,
+                rip,
+            });
         }
     }
 
@@ -356,13 +398,25 @@ impl Core {
         let rip = self.insn_rip();
         match self.board.pio_read(port, size, now) {
             Some(value) => {
-                self.observe(|| Observation::Pio { write: false, port, size, value, rip });
+                self.observe(|| Observation::Pio {
+                    write: false,
+                    port,
+                    size,
+                    value,
+                    rip,
+                });
                 self.device_exit();
                 value
             }
             None => {
                 let value = u32::MAX;
-                self.observe(|| Observation::IoUnclaimed { port, size, write: false, value, rip });
+                self.observe(|| Observation::IoUnclaimed {
+                    port,
+                    size,
+                    write: false,
+                    value,
+                    rip,
+                });
                 value
             }
         }
@@ -373,10 +427,22 @@ impl Core {
         let now = self.time();
         let rip = self.insn_rip();
         if self.board.pio_write(port, size, value, now) {
-            self.observe(|| Observation::Pio { write: true, port, size, value, rip });
+            self.observe(|| Observation::Pio {
+                write: true,
+                port,
+                size,
+                value,
+                rip,
+            });
             self.device_exit();
         } else {
-            self.observe(|| Observation::IoUnclaimed { port, size, write: true, value, rip });
+            self.observe(|| Observation::IoUnclaimed {
+                port,
+                size,
+                write: true,
+                value,
+                rip,
+            });
         }
     }
 
@@ -395,7 +461,11 @@ impl Core {
             self.watcher.syscalls.clear();
         }
         self.watcher.syscalls.insert(key, (nr, now));
-        self.observe(|| Observation::SyscallEnter { nr, args, rip: return_rip });
+        self.observe(|| Observation::SyscallEnter {
+            nr,
+            args,
+            rip: return_rip,
+        });
     }
 
     /// Notes a return to user mode, which may end a system call.

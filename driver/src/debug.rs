@@ -130,7 +130,10 @@ impl Stops {
         match &mut core.watches {
             Some(watches) if watches.list == plan.watches => watches.hit = None,
             other => {
-                *other = Some(Box::new(Watches { list: plan.watches.clone(), hit: None }));
+                *other = Some(Box::new(Watches {
+                    list: plan.watches.clone(),
+                    hit: None,
+                }));
                 core.tlb.flush_fast();
             }
         }
@@ -143,7 +146,11 @@ impl Stops {
 
     /// A try at this tick came to nothing.
     pub(crate) fn stalled(&mut self, tick: Tick) {
-        let attempt = if self.stalls.tick == tick { self.stalls.attempt + 1 } else { 1 };
+        let attempt = if self.stalls.tick == tick {
+            self.stalls.attempt + 1
+        } else {
+            1
+        };
         self.stalls = Arrival { tick, attempt };
     }
 
@@ -160,7 +167,11 @@ impl Stops {
 
     /// The current arrival, at `tick`.
     pub(crate) fn arrival(&self, tick: Tick) -> Arrival {
-        let attempt = if self.stalls.tick == tick { self.stalls.attempt } else { 0 };
+        let attempt = if self.stalls.tick == tick {
+            self.stalls.attempt
+        } else {
+            0
+        };
         Arrival { tick, attempt }
     }
 
@@ -170,7 +181,10 @@ impl Stops {
         let now = self.arrival(core.tick);
         let rip = core.cpu.rip;
         let found = if let Some(hit) = core.watches.as_mut().and_then(|w| w.hit.take()) {
-            Some(DebugStop::Watch(WatchHit { during: self.during(hit.during.tick, now), ..hit }))
+            Some(DebugStop::Watch(WatchHit {
+                during: self.during(hit.during.tick, now),
+                ..hit
+            }))
         } else if self.from.is_some_and(|from| now >= from) {
             Some(DebugStop::Arrived)
         } else if self.after.is_none_or(|after| now > after)
@@ -191,14 +205,22 @@ impl Stops {
     fn during(&self, tick: Tick, now: Arrival) -> Arrival {
         if tick < now.tick {
             // An instruction in the middle of a block has not been tried before.
-            return if tick == self.last.tick { self.last } else { Arrival { tick, attempt: 0 } };
+            return if tick == self.last.tick {
+                self.last
+            } else {
+                Arrival { tick, attempt: 0 }
+            };
         }
         if let Some(attempt) = now.attempt.checked_sub(1) {
             return Arrival { tick, attempt };
         }
         // The delivery of an interrupt, after the instruction before.
         let tick = Tick(tick.0.saturating_sub(1));
-        if tick == self.last.tick { self.last } else { Arrival { tick, attempt: 0 } }
+        if tick == self.last.tick {
+            self.last
+        } else {
+            Arrival { tick, attempt: 0 }
+        }
     }
 
     /// How many operations of the block at `rip` come before the next breakpoint.
@@ -207,7 +229,11 @@ impl Stops {
         let later = self.breakpoints.partition_point(|at| *at <= rip);
         self.breakpoints[later..]
             .iter()
-            .map_while(|at| u16::try_from(at - rip).ok().filter(|d| u32::from(*d) < block.len))
+            .map_while(|at| {
+                u16::try_from(at - rip)
+                    .ok()
+                    .filter(|d| u32::from(*d) < block.len)
+            })
             .find_map(|offset| block.ops.binary_search_by_key(&offset, |op| op.offset).ok())
             .unwrap_or(usize::MAX)
     }
@@ -216,7 +242,11 @@ impl Stops {
 impl Watches {
     fn find(&self, va: u64, gpa: u64, old: &[u8], new: Option<&[u8]>) -> Option<(Watch, u64)> {
         self.list.iter().find_map(|watch| {
-            if !(if new.is_some() { watch.write } else { watch.read }) {
+            if !(if new.is_some() {
+                watch.write
+            } else {
+                watch.read
+            }) {
                 return None;
             }
             let at = match watch.space {
@@ -257,12 +287,22 @@ impl Core {
     pub(crate) fn note_access(&mut self, va: u64, offset: usize, len: usize, new: Option<&[u8]>) {
         let (tick, rip) = (self.now(), self.insn_rip());
         let gpa = self.ram.gpa(offset).0;
-        let Some(watches) = self.watches.as_mut().filter(|w| w.hit.is_none()) else { return };
-        let Some(old) = self.ram.bytes().get(offset..offset + len) else { return };
+        let Some(watches) = self.watches.as_mut().filter(|w| w.hit.is_none()) else {
+            return;
+        };
+        let Some(old) = self.ram.bytes().get(offset..offset + len) else {
+            return;
+        };
         if let Some((watch, address)) = watches.find(va, gpa, old, new) {
             let during = Arrival { tick, attempt: 0 };
             let write = new.is_some();
-            watches.hit = Some(WatchHit { watch, address, write, rip, during });
+            watches.hit = Some(WatchHit {
+                watch,
+                address,
+                write,
+                rip,
+                during,
+            });
             // The block ends behind this instruction.
             self.stop = 0;
         }

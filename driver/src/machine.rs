@@ -121,8 +121,13 @@ impl Machine {
     /// A machine without any content, to restore a snapshot into.
     pub fn empty(config: &MachineConfig) -> Self {
         let ram = Ppram::new(config.memory_bytes);
-        let board = Board::new(&BoardConfig { rtc_epoch_s: config.rtc_epoch_s });
-        let clock = Clock { ns_per_tick: config.ns_per_tick.max(1), warp_ns: 0 };
+        let board = Board::new(&BoardConfig {
+            rtc_epoch_s: config.rtc_epoch_s,
+        });
+        let clock = Clock {
+            ns_per_tick: config.ns_per_tick.max(1),
+            warp_ns: 0,
+        };
         let quantum_ticks = config.quantum_ticks.max(1);
         Machine {
             blocks: BlockCache::new(ram.page_count()),
@@ -171,8 +176,14 @@ impl Machine {
         for which in [seg::DS, seg::ES, seg::SS] {
             cpu.segs[which] = flat::data(layout::BOOT_DS, 0);
         }
-        cpu.gdtr = TableRegister { base: image.gdt_base, limit: image.gdt_limit };
-        cpu.idtr = TableRegister { base: layout::BOOT_IDT.0, limit: 0 };
+        cpu.gdtr = TableRegister {
+            base: image.gdt_base,
+            limit: image.gdt_limit,
+        };
+        cpu.idtr = TableRegister {
+            base: layout::BOOT_IDT.0,
+            limit: 0,
+        };
         machine
     }
 
@@ -267,7 +278,11 @@ impl Machine {
 
     /// The console bytes since the last call, if they are kept: whole lines or not.
     pub fn take_console(&mut self) -> Vec<u8> {
-        self.core.console_tap.as_mut().map(std::mem::take).unwrap_or_default()
+        self.core
+            .console_tap
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// How many bytes of console input fit now.
@@ -337,9 +352,13 @@ impl Machine {
             && let Some(bits) = core.breakpoint_before()
         {
             self.stops.stalled(core.tick);
-            return self.debug_exception(bits).or_else(|| self.barren_exception(DEBUG));
+            return self
+                .debug_exception(bits)
+                .or_else(|| self.barren_exception(DEBUG));
         }
-        let Ok(id) = self.blocks.lookup(core) else { return self.trapped(0) };
+        let Ok(id) = self.blocks.lookup(core) else {
+            return self.trapped(0);
+        };
         let block = self.blocks.get(id)?;
         if block.hooked {
             self.hook_passed = !self.hook_passed;
@@ -431,7 +450,8 @@ impl Machine {
                 // What it hit before the fault it will hit again.
                 core.take_data_breakpoints();
                 let delivered = core.deliver_exception(fault);
-                self.delivered(delivered).or_else(|| self.barren_exception(fault))
+                self.delivered(delivered)
+                    .or_else(|| self.barren_exception(fault))
             }
             Some(TrapCause::SoftwareInterrupt { vector }) => {
                 let rip = core.cpu.rip;
@@ -468,7 +488,11 @@ impl Machine {
     /// whose first instruction faults again takes the vCPU to no further tick, ever.
     fn barren_exception(&mut self, fault: Fault) -> Option<Stop> {
         let now = self.core.tick;
-        let count = if self.barren.0 == now { self.barren.1 + 1 } else { 1 };
+        let count = if self.barren.0 == now {
+            self.barren.1 + 1
+        } else {
+            1
+        };
         self.barren = (now, count);
         if count >= BARREN_MAX {
             let v = fault.vector;
@@ -496,12 +520,20 @@ impl Machine {
         let mut bytes = Vec::new();
         let mut one = [0];
         while bytes.len() < INSN_BYTES_MAX
-            && self.core.peek(linear.wrapping_add(bytes.len() as u64), &mut one)
+            && self
+                .core
+                .peek(linear.wrapping_add(bytes.len() as u64), &mut one)
         {
             bytes.push(one[0]);
         }
         let text = describe(&bytes, self.core.cpu.segs[seg::CS].code_bits());
-        Stop::Unsupported(Box::new(Unsupported { what, bytes, text, rip, tick: self.core.tick }))
+        Stop::Unsupported(Box::new(Unsupported {
+            what,
+            bytes,
+            text,
+            rip,
+            tick: self.core.tick,
+        }))
     }
 
     /// Between blocks, when something asked to be looked at.
@@ -579,7 +611,12 @@ impl Machine {
         let (rip, cpl) = (core.cpu.rip, core.cpu.cpl);
         let forwarded = core.watcher.forwarded.remove(&v).unwrap_or(core.tick.0);
         let latency = core.tick.0.saturating_sub(forwarded);
-        core.observe(|| Observation::IrqDeliver { vector: v, rip, cpl, latency });
+        core.observe(|| Observation::IrqDeliver {
+            vector: v,
+            rip,
+            cpl,
+            latency,
+        });
         self.enter_passage(v);
         self.core.deliver(v, Source::External)
     }
@@ -590,17 +627,24 @@ impl Machine {
         let insns = core.tick.0.saturating_sub(core.watcher.passage_start);
         core.watcher.passage_start = core.tick.0;
         let reason = exit.code();
-        core.observe(|| Observation::PassageLeave { reason, rip, cpl, insns });
+        core.observe(|| Observation::PassageLeave {
+            reason,
+            rip,
+            cpl,
+            insns,
+        });
     }
 
     fn enter_passage(&mut self, delivered: u8) {
-        self.core.observe(|| Observation::PassageEnter { delivered });
+        self.core
+            .observe(|| Observation::PassageEnter { delivered });
     }
 
     fn terminate(&mut self, how: Shutdown) -> Stop {
         self.core.flush_console();
         self.leave_passage(Exit::Terminate(how));
-        self.core.observe(|| Observation::GuestShutdown { kind: how.code() });
+        self.core
+            .observe(|| Observation::GuestShutdown { kind: how.code() });
         self.ended = Some(how);
         Stop::Terminated(how)
     }
@@ -619,7 +663,11 @@ impl Machine {
             watcher: core.watcher.clone(),
             next_quantum: self.next_quantum,
             attention: core.attention,
-            barren: if self.barren.0 == core.tick { self.barren.1 } else { 0 },
+            barren: if self.barren.0 == core.tick {
+                self.barren.1
+            } else {
+                0
+            },
             ended: self.ended,
         }
     }
@@ -653,7 +701,10 @@ impl Machine {
         self.barren = (state.tick, state.barren);
         self.restarts = 0;
         self.pause = false;
-        self.stops.moved(Arrival { tick: state.tick, attempt: 0 });
+        self.stops.moved(Arrival {
+            tick: state.tick,
+            attempt: 0,
+        });
     }
 
     /// The digest of the whole state: equal states have equal digests on every host.

@@ -253,6 +253,9 @@ pub struct Observations {
 
 impl Default for Observations {
     fn default() -> Self {
-        Observations { wanted: Wanted::NONE, rows: Vec::new() }
+        Observations {
+            wanted: Wanted::NONE,
+            rows: Vec::new(),
+        }
     }
 }

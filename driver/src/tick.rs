@@ -45,7 +45,11 @@ impl Clock {
 
     /// The first tick whose time is at or after `time`, if no further warp happens.
     pub const fn tick_at(&self, time: VirtualTime) -> Tick {
-        Tick(time.0.saturating_sub(self.warp_ns).div_ceil(self.ns_per_tick as u64))
+        Tick(
+            time.0
+                .saturating_sub(self.warp_ns)
+                .div_ceil(self.ns_per_tick as u64),
+        )
     }
 }
 
@@ -57,7 +61,10 @@ mod tests {
     fn a_deadline_is_due_at_its_tick_and_not_before() {
         for ns_per_tick in [1, 3, 1000] {
             for warp_ns in [0, 7, 1 << 40, u64::MAX - 50_000] {
-                let clock = Clock { ns_per_tick, warp_ns };
+                let clock = Clock {
+                    ns_per_tick,
+                    warp_ns,
+                };
                 for time in (warp_ns..).step_by(911).take(50) {
                     let tick = clock.tick_at(VirtualTime(time));
                     assert!(clock.time_at(tick).0 >= time);
@@ -69,7 +76,10 @@ mod tests {
 
     #[test]
     fn time_stands_still_at_its_end() {
-        let clock = Clock { ns_per_tick: 2, warp_ns: u64::MAX - 3 };
+        let clock = Clock {
+            ns_per_tick: 2,
+            warp_ns: u64::MAX - 3,
+        };
         assert_eq!(clock.time_at(Tick(1)), VirtualTime(u64::MAX - 1));
         assert_eq!(clock.time_at(Tick(2)), VirtualTime(u64::MAX));
         assert_eq!(clock.time_at(Tick(u64::MAX)), VirtualTime(u64::MAX));

@@ -88,12 +88,12 @@ const ONE: &[u8] = &[
     0xfe, 0xff, 0x8c, 0x89, 0x8b, 0x8d, 0x03, 0x39, 0x85, 0xc1, 0x83, 0x0f, 0x9d,
 ];
 const TWO: &[u8] = &[
-    0x10, 0x11, 0x12, 0x13, 0x14, 0x16, 0x17, 0x1f, 0x28, 0x29, 0x2e, 0x40, 0x42, 0x43, 0x44, 0x45, 0x47, 0x48,
-    0x4c, 0x4f, 0x54, 0x57, 0x58, 0x60, 0x61, 0x62, 0x6c, 0x6e, 0x6f, 0x70, 0x71, 0x72, 0x73, 0x74,
-    0x75, 0x76, 0x7e, 0x7f, 0x90, 0x92, 0x94, 0x95, 0x9c, 0x9f, 0xa3, 0xa4, 0xa5, 0xab, 0xac, 0xad,
-    0xaf, 0xb0, 0xb1, 0xb3, 0xb6, 0xb7, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1, 0xc6, 0xc7,
-    0xc8, 0xcb, 0xcf, 0xd4, 0xd6, 0xd7, 0xda, 0xdb, 0xde, 0xeb, 0xef, 0xfa, 0xfe, 0xf8, 0xfc, 0xe7,
-    0xa2, 0x31,
+    0x10, 0x11, 0x12, 0x13, 0x14, 0x16, 0x17, 0x1f, 0x28, 0x29, 0x2e, 0x40, 0x42, 0x43, 0x44, 0x45,
+    0x47, 0x48, 0x4c, 0x4f, 0x54, 0x57, 0x58, 0x60, 0x61, 0x62, 0x6c, 0x6e, 0x6f, 0x70, 0x71, 0x72,
+    0x73, 0x74, 0x75, 0x76, 0x7e, 0x7f, 0x90, 0x92, 0x94, 0x95, 0x9c, 0x9f, 0xa3, 0xa4, 0xa5, 0xab,
+    0xac, 0xad, 0xaf, 0xb0, 0xb1, 0xb3, 0xb6, 0xb7, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1,
+    0xc6, 0xc7, 0xc8, 0xcb, 0xcf, 0xd4, 0xd6, 0xd7, 0xda, 0xdb, 0xde, 0xeb, 0xef, 0xfa, 0xfe, 0xf8,
+    0xfc, 0xe7, 0xa2, 0x31,
 ];
 
 /// Bytes of one random instruction that neither jumps nor does something outlandish.
@@ -128,7 +128,11 @@ fn instruction(random: &mut Random, at: u64) -> Vec<u8> {
         }
         bytes.push(modrm);
         // No index, most of the time.
-        bytes.push(if random.chance(70) { random.next() as u8 & 7 | 0x20 } else { random.next() as u8 });
+        bytes.push(if random.chance(70) {
+            random.next() as u8 & 7 | 0x20
+        } else {
+            random.next() as u8
+        });
         let displacement = (random.below(256) as i32 - 128).to_le_bytes();
         bytes.extend_from_slice(&displacement);
         bytes.extend_from_slice(&random.next().to_le_bytes());
@@ -160,7 +164,10 @@ fn wanted(insn: &Instruction) -> bool {
         && insn.flow_control() == FlowControl::Next
         && !string
         && !special
-        && !matches!(insn.mnemonic(), N::Hlt | N::In | N::Out | N::Insb | N::Outsb)
+        && !matches!(
+            insn.mnemonic(),
+            N::Hlt | N::In | N::Out | N::Insb | N::Outsb
+        )
         && insn.op0_register() != Register::SS
 }
 
@@ -178,7 +185,11 @@ fn program(random: &mut Random) -> (Vec<u8>, Vec<u64>) {
             code.extend(std::iter::repeat_n(0xcc, gap));
         }
         starts.push(here(&code));
-        let count = if random.chance(10) { 60 } else { 1 + random.below(12) };
+        let count = if random.chance(10) {
+            60
+        } else {
+            1 + random.below(12)
+        };
         for _ in 0..count {
             match random.below(60) {
                 0 => {
@@ -257,7 +268,11 @@ fn guest(random: &mut Random) -> Guest {
     for row in 0..ROW_COUNT {
         let at = ROWS + row * ROW_BYTES as u64;
         for r in 0..16 {
-            let v = if r == 4 { random.address() & !7 } else { random.value() };
+            let v = if r == 4 {
+                random.address() & !7
+            } else {
+                random.value()
+            };
             guest.put64(at + 8 * r, v);
         }
         let start = starts[random.below(starts.len() as u64) as usize];
@@ -303,7 +318,9 @@ fn handler(a: &mut CodeAssembler) -> Result<(), IcedError> {
     for part in [160, 152, 144, 136, 128] {
         a.push(qword_ptr(r15 + part))?;
     }
-    let all = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+    let all = [
+        rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
+    ];
     for (i, r) in all.into_iter().enumerate().filter(|(i, _)| *i != 4) {
         a.mov(r, qword_ptr(r15 + 8 * i as i32))?;
     }
@@ -328,7 +345,11 @@ fn differs(seed: u64, ticks: u64, step: u64) -> Result<u64, u64> {
     one.set_tier(Tier::One);
     let mut at = 0;
     while at < ticks {
-        at += if step != 0 { step } else { 1 + random.below(6000) };
+        at += if step != 0 {
+            step
+        } else {
+            1 + random.below(6000)
+        };
         let stops = (advance(&mut zero, at), advance(&mut one, at));
         let same = zero.state() == one.state() && zero.digest() == one.digest();
         if !same || stops.0 != stops.1 {
@@ -346,7 +367,10 @@ fn differs(seed: u64, ticks: u64, step: u64) -> Result<u64, u64> {
 }
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 #[test]
@@ -365,6 +389,9 @@ fn random_programs_end_alike_in_both_tiers() {
         }
         seed += 1;
     }
-    eprintln!("{} programs, {translated} ticks in translated code", seed - first);
+    eprintln!(
+        "{} programs, {translated} ticks in translated code",
+        seed - first
+    );
     assert!(translated > 0);
 }

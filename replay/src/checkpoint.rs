@@ -29,7 +29,10 @@ struct Pages(Vec<Arc<Vec<Option<Page>>>>);
 
 impl Pages {
     fn get(&self, page: usize) -> Option<&Page> {
-        self.0.get(page / PIECE_PAGES)?.get(page % PIECE_PAGES)?.as_ref()
+        self.0
+            .get(page / PIECE_PAGES)?
+            .get(page % PIECE_PAGES)?
+            .as_ref()
     }
 
     fn set(&mut self, page: usize, version: Option<Page>) {
@@ -53,8 +56,7 @@ impl Pages {
             }
             let first = piece * PIECE_PAGES;
             found.extend(
-                (first..first + PIECE_PAGES)
-                    .filter(|&page| !same(self.get(page), other.get(page))),
+                (first..first + PIECE_PAGES).filter(|&page| !same(self.get(page), other.get(page))),
             );
         }
         found
@@ -79,7 +81,10 @@ struct Pool {
 
 impl Pool {
     fn new() -> Self {
-        Pool { versions: HashMap::new(), zero: Arc::from([0; PAGE_SIZE as usize].as_slice()) }
+        Pool {
+            versions: HashMap::new(),
+            zero: Arc::from([0; PAGE_SIZE as usize].as_slice()),
+        }
     }
 
     fn version(&mut self, bytes: &[u8], before: Option<&Page>) -> Page {
@@ -102,7 +107,8 @@ impl Pool {
 
     /// Forgets versions nobody has any more; says how many bytes the others take.
     fn sweep(&mut self) -> u64 {
-        self.versions.retain(|_, version| version.strong_count() > 0);
+        self.versions
+            .retain(|_, version| version.strong_count() > 0);
         self.versions.len() as u64 * PAGE_SIZE
     }
 }
@@ -165,7 +171,9 @@ impl Checkpoints {
 
     /// Virtual time of each checkpoint, in nanoseconds, with its tick.
     pub fn times(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.by_tick.values().map(|c| (c.state.clock.time_at(c.state.tick).0, c.state.tick.0))
+        self.by_tick
+            .values()
+            .map(|c| (c.state.clock.time_at(c.state.tick).0, c.state.tick.0))
     }
 
     /// Ticks between those of the even spread.
@@ -180,7 +188,10 @@ impl Checkpoints {
 
     /// The last one that is not after this tick.
     pub fn at_or_before(&self, tick: u64) -> Option<u64> {
-        self.by_tick.range(..=tick).next_back().map(|(tick, _)| *tick)
+        self.by_tick
+            .range(..=tick)
+            .next_back()
+            .map(|(tick, _)| *tick)
     }
 
     /// Takes one of the machine as it is, which has been given so many inputs.
@@ -198,7 +209,15 @@ impl Checkpoints {
             _ => keep,
         };
         let pages = self.base.clone();
-        self.by_tick.insert(tick, Checkpoint { state: machine.state(), pages, inputs, keep });
+        self.by_tick.insert(
+            tick,
+            Checkpoint {
+                state: machine.state(),
+                pages,
+                inputs,
+                keep,
+            },
+        );
         self.thin(tick);
     }
 
@@ -216,7 +235,10 @@ impl Checkpoints {
         for page in pages {
             let version = checkpoint.pages.get(page);
             let bytes = version.unwrap_or(&self.pool.zero);
-            machine.core_mut().ram.restore_page(page, bytes, version.is_some());
+            machine
+                .core_mut()
+                .ram
+                .restore_page(page, bytes, version.is_some());
         }
         machine.restore(&checkpoint.state);
         self.base = checkpoint.pages.clone();
@@ -257,7 +279,8 @@ impl Checkpoints {
             }
             self.grid = self.grid.saturating_mul(2);
             let grid = self.grid;
-            self.by_tick.retain(|tick, c| c.keep != Keep::Grid || tick.is_multiple_of(grid));
+            self.by_tick
+                .retain(|tick, c| c.keep != Keep::Grid || tick.is_multiple_of(grid));
             if grid > u64::MAX / 4 {
                 break;
             }
@@ -294,7 +317,10 @@ mod tests {
     }
 
     fn write(machine: &mut Machine, page: usize, byte: u8) {
-        machine.core_mut().ram.restore_page(page, &[byte; PAGE_SIZE as usize], true);
+        machine
+            .core_mut()
+            .ram
+            .restore_page(page, &[byte; PAGE_SIZE as usize], true);
     }
 
     fn put_at(machine: &mut Machine, tick: u64) {

@@ -42,8 +42,12 @@ const REASONS: [PassageReason; 6] = [
 ];
 
 /// Sources of interrupts, by their number in the machine: timer, pin, IPI, APIC error.
-const SOURCES: [IrqSource; 4] =
-    [IrqSource::Timer, IrqSource::Other, IrqSource::SelfIpi, IrqSource::Other];
+const SOURCES: [IrqSource; 4] = [
+    IrqSource::Timer,
+    IrqSource::Other,
+    IrqSource::SelfIpi,
+    IrqSource::Other,
+];
 
 /// Line of the console on the I/O APIC.
 const CONSOLE_LINE: u8 = colinux_driver::layout::SERIAL_IRQ;
@@ -90,7 +94,12 @@ pub fn shutdown(how: Shutdown) -> (ShutdownKind, u32) {
 /// One observation as an event. `ended` is how the guest ended, once it has.
 pub fn event(what: Observation, ended: Option<Shutdown>) -> Event {
     match what {
-        Observation::PassageLeave { reason, rip, cpl, insns } => Event::PassageLeave {
+        Observation::PassageLeave {
+            reason,
+            rip,
+            cpl,
+            insns,
+        } => Event::PassageLeave {
             reason: REASONS
                 .get(usize::from(reason))
                 .copied()
@@ -101,47 +110,115 @@ pub fn event(what: Observation, ended: Option<Shutdown>) -> Event {
         },
         Observation::PassageEnter { delivered } => Event::PassageEnter { delivered },
         Observation::Cr3Write { old, new } => Event::Cr3Write { old, new },
-        Observation::IrqForward { to_host, source, line, vector } => Event::IrqForward {
-            direction: if to_host { IrqDirection::ToHost } else { IrqDirection::ToGuest },
+        Observation::IrqForward {
+            to_host,
+            source,
+            line,
+            vector,
+        } => Event::IrqForward {
+            direction: if to_host {
+                IrqDirection::ToHost
+            } else {
+                IrqDirection::ToGuest
+            },
             source: irq_source(source, line),
             line: u32::from(line),
             vector,
         },
-        Observation::IrqDeliver { vector, rip, cpl, latency } => {
-            Event::IrqDeliver { vector, rip, cpl, latency }
-        }
+        Observation::IrqDeliver {
+            vector,
+            rip,
+            cpl,
+            latency,
+        } => Event::IrqDeliver {
+            vector,
+            rip,
+            cpl,
+            latency,
+        },
         Observation::IrqEoi { vector } => Event::IrqEoi { vector },
-        Observation::PpramAlloc { gpfn, access, rip } => {
-            Event::PpramAlloc { gpfn, access: page_access(access), rip }
-        }
-        Observation::PpramHole { gpa, size, write, rip } => {
-            Event::PpramHole { gpa, size, write, rip }
-        }
-        Observation::GuestPf { gva, gpa, error, rip, cpl } => {
+        Observation::PpramAlloc { gpfn, access, rip } => Event::PpramAlloc {
+            gpfn,
+            access: page_access(access),
+            rip,
+        },
+        Observation::PpramHole {
+            gpa,
+            size,
+            write,
+            rip,
+        } => Event::PpramHole {
+            gpa,
+            size,
+            write,
+            rip,
+        },
+        Observation::GuestPf {
+            gva,
+            gpa,
+            error,
+            rip,
+            cpl,
+        } => {
             // The architecture defines the low 16 bits of the code only.
-            Event::GuestPf { gva, gpa, error: error as u16, rip, cpl }
+            Event::GuestPf {
+                gva,
+                gpa,
+                error: error as u16,
+                rip,
+                cpl,
+            }
         }
         Observation::TlbFlush { scope, gva } => Event::TlbFlush {
-            kind: FLUSHES.get(usize::from(scope)).copied().unwrap_or(FlushKind::Unknown(scope)),
+            kind: FLUSHES
+                .get(usize::from(scope))
+                .copied()
+                .unwrap_or(FlushKind::Unknown(scope)),
             gva,
         },
-        Observation::SyscallEnter { nr, args, rip } => {
-            Event::SyscallEnter { nr: nr as u32, args, rip }
-        }
-        Observation::SyscallExit { nr, ret, insns } => {
-            Event::SyscallExit { nr: nr as u32, ret: ret as i64, insns }
-        }
-        Observation::Pio { write, port, size, value, rip } => Event::Pio {
+        Observation::SyscallEnter { nr, args, rip } => Event::SyscallEnter {
+            nr: nr as u32,
+            args,
+            rip,
+        },
+        Observation::SyscallExit { nr, ret, insns } => Event::SyscallExit {
+            nr: nr as u32,
+            ret: ret as i64,
+            insns,
+        },
+        Observation::Pio {
+            write,
+            port,
+            size,
+            value,
+            rip,
+        } => Event::Pio {
             write,
             addr: u64::from(port),
             size,
             value: u64::from(value),
             rip,
         },
-        Observation::Mmio { write, gpa, size, value, rip } => {
-            Event::Mmio { write, addr: gpa, size, value, rip }
-        }
-        Observation::IoUnclaimed { port, size, write, value, rip } => Event::IoUnclaimed {
+        Observation::Mmio {
+            write,
+            gpa,
+            size,
+            value,
+            rip,
+        } => Event::Mmio {
+            write,
+            addr: gpa,
+            size,
+            value,
+            rip,
+        },
+        Observation::IoUnclaimed {
+            port,
+            size,
+            write,
+            value,
+            rip,
+        } => Event::IoUnclaimed {
             addr: u64::from(port),
             mmio: false,
             size,
@@ -151,14 +228,25 @@ pub fn event(what: Observation, ended: Option<Shutdown>) -> Event {
         },
         Observation::ConsoleOut { port, bytes } => Event::ConsoleOut { port, bytes },
         Observation::TimerProgram { deadline } => Event::TimerProgram { deadline },
-        Observation::Exception { vector, error, rip, cpl } => {
-            Event::Exception { vector, error, rip, cpl }
-        }
+        Observation::Exception {
+            vector,
+            error,
+            rip,
+            cpl,
+        } => Event::Exception {
+            vector,
+            error,
+            rip,
+            cpl,
+        },
         Observation::GuestShutdown { .. } => {
             let (kind, code) = ended.map(shutdown).unwrap_or_default();
             Event::GuestShutdown { kind, code }
         }
-        Observation::Mark { text } => Event::Mark { origin: MarkOrigin::Guest, text },
+        Observation::Mark { text } => Event::Mark {
+            origin: MarkOrigin::Guest,
+            text,
+        },
     }
 }
 

@@ -79,17 +79,20 @@ pub enum Difference {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the replay diverges at tick @{}, rip {:#x}", self.tick, self.rip)?;
+        write!(
+            f,
+            "the replay diverges at tick @{}, rip {:#x}",
+            self.tick, self.rip
+        )?;
         match &self.function {
             Some(function) => writeln!(f, " in {function}")?,
             None => writeln!(f)?,
         }
-        let side = |f: &mut fmt::Formatter<'_>, name: &str, event: &Option<(u64, Event)>| {
-            match event {
+        let side =
+            |f: &mut fmt::Formatter<'_>, name: &str, event: &Option<(u64, Event)>| match event {
                 Some((tick, event)) => writeln!(f, "  {name} @{tick} {event:?}"),
                 None => writeln!(f, "  {name} nothing more"),
-            }
-        };
+            };
         match &self.what {
             Difference::Event { expected, actual } => {
                 side(f, "expected", expected)?;
@@ -166,7 +169,10 @@ impl EventSink for Comparing {
                 Next::Nothing => {
                     self.at = tick;
                     let actual = Some((tick, event));
-                    self.found = Some(Difference::Event { expected: None, actual });
+                    self.found = Some(Difference::Event {
+                        expected: None,
+                        actual,
+                    });
                     return Ok(());
                 }
             }
@@ -190,7 +196,10 @@ impl Comparing {
             return;
         }
         self.at = expected.0.min(actual.0);
-        self.found = Some(Difference::Event { expected: Some(expected), actual: Some(actual) });
+        self.found = Some(Difference::Event {
+            expected: Some(expected),
+            actual: Some(actual),
+        });
     }
 }
 
@@ -209,7 +218,10 @@ pub fn verify(
         found: None,
         at: 0,
         exhausted: false,
-        compared: Compared { cut, ..Compared::default() },
+        compared: Compared {
+            cut,
+            ..Compared::default()
+        },
         let_go: 0,
     };
     let what = loop {
@@ -248,7 +260,10 @@ pub fn verify(
             what,
             before: comparing.before.into(),
             rip,
-            function: session.runner().hooks().and_then(|hooks| hooks.name_of(rip)),
+            function: session
+                .runner()
+                .hooks()
+                .and_then(|hooks| hooks.name_of(rip)),
         })),
     }))
 }
@@ -257,20 +272,35 @@ fn compare_end(
     session: &mut Session,
     comparing: &mut Comparing,
 ) -> Result<Option<Difference>, ReplayError> {
-    let Some(end) = session.end().copied() else { return Ok(None) };
-    let rest = if comparing.exhausted { Next::Nothing } else { comparing.next()? };
+    let Some(end) = session.end().copied() else {
+        return Ok(None);
+    };
+    let rest = if comparing.exhausted {
+        Next::Nothing
+    } else {
+        comparing.next()?
+    };
     if let Next::Event(at, expected) = rest {
         comparing.at = at;
         let expected = Some((at, expected));
-        return Ok(Some(Difference::Event { expected, actual: None }));
+        return Ok(Some(Difference::Event {
+            expected,
+            actual: None,
+        }));
     }
     let tick = session.runner().tick();
     if end.tick != tick {
-        return Ok(Some(Difference::FinalTick { expected: end.tick, actual: tick }));
+        return Ok(Some(Difference::FinalTick {
+            expected: end.tick,
+            actual: tick,
+        }));
     }
     let actual = session.runner_mut().digest();
     if end.digest != actual {
-        return Ok(Some(Difference::FinalDigest { expected: end.digest, actual }));
+        return Ok(Some(Difference::FinalDigest {
+            expected: end.digest,
+            actual,
+        }));
     }
     comparing.compared.digests += 1;
     Ok(None)

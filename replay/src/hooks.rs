@@ -59,7 +59,10 @@ pub struct KernelHooks {
 }
 
 fn ended(facility: &str, reason: &str) -> EndedFacility {
-    EndedFacility { facility: facility.to_owned(), reason: reason.to_owned() }
+    EndedFacility {
+        facility: facility.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 impl KernelHooks {
@@ -80,8 +83,8 @@ impl KernelHooks {
 
     /// The hooks of a vmlinux. `moves`: it may run at other addresses than it was linked for.
     pub fn of(vmlinux: &[u8], moves: bool) -> Self {
-        let names = Image::parse(vmlinux)
-            .and_then(|image| Ok((Kallsyms::from_image(&image)?, image)));
+        let names =
+            Image::parse(vmlinux).and_then(|image| Ok((Kallsyms::from_image(&image)?, image)));
         let (names, image) = match names {
             Ok(found) => found,
             Err(error) => return Self::none(&format!("the kernel has no names: {error}")),
@@ -91,7 +94,10 @@ impl KernelHooks {
         let mut this = Self::none("");
         this.ended.clear();
         if hooks.task.pid.is_none() || hooks.functions.task_switch.is_none() {
-            this.ended.push(ended("task", "the kernel does not describe its tasks (no BTF)"));
+            this.ended.push(ended(
+                "task",
+                "the kernel does not describe its tasks (no BTF)",
+            ));
         }
         if !hooks.missing.is_empty() {
             let missing = format!("not in this kernel: {}", hooks.missing.join(", "));
@@ -150,11 +156,18 @@ impl KernelHooks {
     /// The addresses to stop at for these kinds of events; empty while the slide is not known.
     pub fn addresses(&mut self, mask: &EventMask) -> Vec<u64> {
         self.table.clear();
-        let (Some(hooks), Some(slide)) = (&self.hooks, self.slide) else { return Vec::new() };
+        let (Some(hooks), Some(slide)) = (&self.hooks, self.slide) else {
+            return Vec::new();
+        };
         let f = &hooks.functions;
         let tasks = hooks.task.pid.is_some();
         let rows: &[(Option<LinkAddr>, Hook, EventKind, bool)] = &[
-            (f.task_switch, Hook::TaskSwitch, EventKind::TaskSwitch, tasks),
+            (
+                f.task_switch,
+                Hook::TaskSwitch,
+                EventKind::TaskSwitch,
+                tasks,
+            ),
             (f.task_new, Hook::TaskNew, EventKind::TaskNew, tasks),
             (f.exec_begin, Hook::ExecBegin, EventKind::TaskExec, tasks),
             (f.exec_done, Hook::ExecDone, EventKind::TaskExec, tasks),
@@ -162,7 +175,12 @@ impl KernelHooks {
             (f.log_final_commit, Hook::Log, EventKind::KernelLog, true),
             (f.log_commit, Hook::Log, EventKind::KernelLog, true),
             (f.module_load, Hook::ModuleLoad, EventKind::ModuleLoad, true),
-            (f.module_free, Hook::ModuleFree, EventKind::ModuleUnload, true),
+            (
+                f.module_free,
+                Hook::ModuleFree,
+                EventKind::ModuleUnload,
+                true,
+            ),
             (f.oops_enter, Hook::Oops, EventKind::Oops, true),
             (f.panic, Hook::Panic, EventKind::Panic, true),
         ];
@@ -187,13 +205,19 @@ impl KernelHooks {
         if lstar == 0 {
             return false;
         }
-        self.slide = self.hooks.as_ref().and_then(|h| h.slide_from_lstar(Gva(lstar)));
+        self.slide = self
+            .hooks
+            .as_ref()
+            .and_then(|h| h.slide_from_lstar(Gva(lstar)));
         self.slide.is_some()
     }
 
     /// The guest is about to run the instruction at a hooked address: what that means.
     pub fn hit(&mut self, address: u64, machine: &mut Machine) -> Option<Event> {
-        let at = self.table.binary_search_by_key(&address, |(a, _)| *a).ok()?;
+        let at = self
+            .table
+            .binary_search_by_key(&address, |(a, _)| *a)
+            .ok()?;
         let hook = self.table[at].1;
         let hooks = self.hooks.as_ref()?;
         let slide = self.slide?;
@@ -202,7 +226,12 @@ impl KernelHooks {
         let rip = caller(core);
         let gs = core.cpu.segs[seg::GS].base;
         let memory = CoreMemory(RefCell::new(core));
-        let kernel = Kernel { hooks, slide, memory, gs };
+        let kernel = Kernel {
+            hooks,
+            slide,
+            memory,
+            gs,
+        };
         match hook {
             Hook::TaskSwitch => {
                 let (prev, next) = (kernel.task(args.0)?, kernel.task(args.1)?);
@@ -219,7 +248,12 @@ impl KernelHooks {
             Hook::TaskNew => {
                 let task = kernel.task(args.0)?;
                 let Who { pid, tid, comm, .. } = task;
-                Some(Event::TaskNew { pid, tid, parent: task.parent, comm })
+                Some(Event::TaskNew {
+                    pid,
+                    tid,
+                    parent: task.parent,
+                    comm,
+                })
             }
             Hook::ExecBegin => {
                 let name = hooks.exec_filename.and_then(|o| kernel.pointer(args.0 + o));
@@ -228,11 +262,21 @@ impl KernelHooks {
             }
             Hook::ExecDone => {
                 let Who { pid, tid, comm, .. } = kernel.current()?;
-                Some(Event::TaskExec { pid, tid, comm, path: std::mem::take(&mut self.exec_path) })
+                Some(Event::TaskExec {
+                    pid,
+                    tid,
+                    comm,
+                    path: std::mem::take(&mut self.exec_path),
+                })
             }
             Hook::TaskExit => {
                 let Who { pid, tid, comm, .. } = kernel.current()?;
-                Some(Event::TaskExit { pid, tid, code: args.0 as i64, comm })
+                Some(Event::TaskExit {
+                    pid,
+                    tid,
+                    code: args.0 as i64,
+                    comm,
+                })
             }
             Hook::Log => {
                 let event = kernel.log_line(args.0)?;
@@ -245,7 +289,12 @@ impl KernelHooks {
             }
             Hook::ModuleLoad => {
                 let (name, base, size) = kernel.module(args.0, self.btf.as_ref());
-                Some(Event::ModuleLoad { name, base, size, build_id: Vec::new() })
+                Some(Event::ModuleLoad {
+                    name,
+                    base,
+                    size,
+                    build_id: Vec::new(),
+                })
             }
             Hook::ModuleFree => {
                 let (name, base, _) = kernel.module(args.0, self.btf.as_ref());
@@ -265,7 +314,12 @@ impl KernelHooks {
             Hook::Panic => {
                 let who = kernel.current().unwrap_or_default();
                 let text = kernel.text(args.0);
-                Some(Event::Panic { rip, tid: who.tid, comm: who.comm, text })
+                Some(Event::Panic {
+                    rip,
+                    tid: who.tid,
+                    comm: who.comm,
+                    text,
+                })
             }
         }
     }
@@ -275,7 +329,11 @@ impl KernelHooks {
 fn caller(core: &mut Core) -> u64 {
     let mut bytes = [0; 8];
     let sp = core.cpu.regs[4];
-    if core.peek(sp, &mut bytes) { u64::from_le_bytes(bytes) } else { core.cpu.rip }
+    if core.peek(sp, &mut bytes) {
+        u64::from_le_bytes(bytes)
+    } else {
+        core.cpu.rip
+    }
 }
 
 /// Guest memory as the symbol readers want it. Reading changes nothing about the guest.
@@ -307,12 +365,16 @@ struct Kernel<'a> {
 impl Kernel<'_> {
     fn pointer(&self, gva: u64) -> Option<u64> {
         let mut bytes = [0; 8];
-        self.memory.read(gva, &mut bytes).then(|| u64::from_le_bytes(bytes))
+        self.memory
+            .read(gva, &mut bytes)
+            .then(|| u64::from_le_bytes(bytes))
     }
 
     fn u32(&self, gva: u64) -> Option<u32> {
         let mut bytes = [0; 4];
-        self.memory.read(gva, &mut bytes).then(|| u32::from_le_bytes(bytes))
+        self.memory
+            .read(gva, &mut bytes)
+            .then(|| u32::from_le_bytes(bytes))
     }
 
     /// Text up to its NUL.
@@ -320,7 +382,9 @@ impl Kernel<'_> {
         let mut bytes = Vec::new();
         let mut one = [0];
         while bytes.len() < TEXT_MAX
-            && self.memory.read(gva.wrapping_add(bytes.len() as u64), &mut one)
+            && self
+                .memory
+                .read(gva.wrapping_add(bytes.len() as u64), &mut one)
             && one[0] != 0
         {
             bytes.push(one[0]);
@@ -337,7 +401,10 @@ impl Kernel<'_> {
         let layout = &self.hooks.task;
         let task = read_task(&self.memory, layout, Gva(gva)).ok()?;
         // The low byte says why it sleeps; the rest are modifiers.
-        let state = layout.state.and_then(|o| self.u32(gva.wrapping_add(o))).unwrap_or(0);
+        let state = layout
+            .state
+            .and_then(|o| self.u32(gva.wrapping_add(o)))
+            .unwrap_or(0);
         let state = state.to_le_bytes()[0];
         Some(Who {
             pid: task.tgid as u32,
@@ -363,15 +430,20 @@ impl Kernel<'_> {
 
     /// Name, text address and size of a module.
     fn module(&self, gva: u64, btf: Option<&Btf>) -> (String, u64, u32) {
-        let name = self.hooks.module_name.map(|o| self.text(gva.wrapping_add(o)));
+        let name = self
+            .hooks
+            .module_name
+            .map(|o| self.text(gva.wrapping_add(o)));
         // Since 6.4 a module has an array of memories, the first of which is its text.
         let member = |path: &str| btf.and_then(|b| b.member("module", path).ok());
         let base = member("mem[0].base").or_else(|| member("core_layout.base"));
         let size = member("mem[0].size").or_else(|| member("core_layout.size"));
         (
             name.unwrap_or_default(),
-            base.and_then(|m| self.pointer(gva.wrapping_add(m.offset()))).unwrap_or(0),
-            size.and_then(|m| self.u32(gva.wrapping_add(m.offset()))).unwrap_or(0),
+            base.and_then(|m| self.pointer(gva.wrapping_add(m.offset())))
+                .unwrap_or(0),
+            size.and_then(|m| self.u32(gva.wrapping_add(m.offset())))
+                .unwrap_or(0),
         )
     }
 }
@@ -410,7 +482,10 @@ mod tests {
 
     #[test]
     fn log_lines_are_classified_by_how_they_begin() {
-        assert_eq!(classify("BUG: unable to handle page fault for address: 0"), LogClass::Oops);
+        assert_eq!(
+            classify("BUG: unable to handle page fault for address: 0"),
+            LogClass::Oops
+        );
         assert_eq!(classify("WARNING: CPU: 0 PID: 1 at x.c:3"), LogClass::Warn);
         assert_eq!(classify("BUG: KASAN: use-after-free"), LogClass::Sanitizer);
         assert_eq!(classify("Kernel panic - not syncing: x"), LogClass::Panic);
@@ -421,6 +496,11 @@ mod tests {
     fn a_file_without_names_has_no_hooks_and_says_so() {
         let mut hooks = KernelHooks::of(b"\x7fELF and nothing more", false);
         assert!(hooks.addresses(&EventMask::ALL).is_empty());
-        assert!(hooks.ended().iter().any(|e| e.facility == "task" && !e.reason.is_empty()));
+        assert!(
+            hooks
+                .ended()
+                .iter()
+                .any(|e| e.facility == "task" && !e.reason.is_empty())
+        );
     }
 }

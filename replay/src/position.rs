@@ -74,10 +74,18 @@ fn scaled(text: &str, unit: u64) -> Option<u64> {
     if whole.is_empty() && fraction.is_empty() || !digits(whole) || !digits(fraction) {
         return None;
     }
-    let whole = if whole.is_empty() { 0 } else { whole.replace('_', "").parse::<u64>().ok()? };
+    let whole = if whole.is_empty() {
+        0
+    } else {
+        whole.replace('_', "").parse::<u64>().ok()?
+    };
     let fraction = fraction.replace('_', "");
     let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? };
+    let part = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse::<u128>().ok()?
+    };
     let part = part.checked_mul(unit.into())?;
     if part % scale != 0 {
         return None;
@@ -125,7 +133,10 @@ impl FromStr for Position {
             return Ok(Position::Bookmark(name.to_owned()));
         }
         if let Some(number) = text.strip_prefix("cp:") {
-            return number.parse().map(Position::Checkpoint).map_err(|_| wrong());
+            return number
+                .parse()
+                .map(Position::Checkpoint)
+                .map_err(|_| wrong());
         }
         if let Some(share) = text.strip_suffix('%') {
             return match scaled(share, 10_000) {
@@ -136,7 +147,10 @@ impl FromStr for Position {
         let mut rest = text.chars();
         let position = match rest.next() {
             Some('@') => {
-                let (tick, attempt) = rest.as_str().split_once('\'').unwrap_or((rest.as_str(), "0"));
+                let (tick, attempt) = rest
+                    .as_str()
+                    .split_once('\'')
+                    .unwrap_or((rest.as_str(), "0"));
                 let attempt = attempt.parse().map_err(|_| wrong())?;
                 ticks(tick).map(|tick| Position::At(Mark { tick, attempt }))
             }
@@ -175,13 +189,11 @@ impl fmt::Display for Position {
 impl Position {
     /// The tick it means, as far as the file alone can say: `None` for a virtual time. `now` is what
     /// it is relative to, `last` the last tick.
-    pub fn tick(
-        &self,
-        reader: &Reader,
-        now: u64,
-        last: u64,
-    ) -> Result<Option<u64>, PositionError> {
-        let missing = || PositionError::Missing { what: self.to_string(), last };
+    pub fn tick(&self, reader: &Reader, now: u64, last: u64) -> Result<Option<u64>, PositionError> {
+        let missing = || PositionError::Missing {
+            what: self.to_string(),
+            last,
+        };
         let first_of = |kind| -> Result<u64, PositionError> {
             let mut events = reader.events().with_kinds(EventMask::of(&[kind]));
             Ok(events.next().ok_or_else(missing)??.tick)
@@ -208,15 +220,15 @@ impl Position {
                 return Err(PositionError::Here(self.to_string()));
             }
         };
-        if tick > last { Err(missing()) } else { Ok(Some(tick)) }
+        if tick > last {
+            Err(missing())
+        } else {
+            Ok(Some(tick))
+        }
     }
 
     /// The place it means on a timeline. Looking up a virtual time moves the cursor.
-    pub fn find(
-        &self,
-        reader: &Reader,
-        timeline: &mut Timeline,
-    ) -> Result<Mark, PositionError> {
+    pub fn find(&self, reader: &Reader, timeline: &mut Timeline) -> Result<Mark, PositionError> {
         let last = timeline.last_tick();
         if let Position::Time(ns) = self {
             let found = timeline.at_time(*ns)?;
@@ -241,7 +253,13 @@ mod tests {
             ("@123456789", Position::At(Mark::at(123_456_789))),
             ("@1.2G", Position::At(Mark::at(1_200_000_000))),
             ("77", Position::At(Mark::at(77))),
-            ("@77'2", Position::At(Mark { tick: 77, attempt: 2 })),
+            (
+                "@77'2",
+                Position::At(Mark {
+                    tick: 77,
+                    attempt: 2,
+                }),
+            ),
             ("+5000", Position::Later(5000)),
             ("-1.5K", Position::Earlier(1500)),
             ("e1234", Position::Event(1234)),
@@ -258,9 +276,9 @@ mod tests {
             let again: Position = expected.to_string().parse().unwrap();
             assert_eq!(again, expected, "{expected}");
         }
-        for wrong in
-            ["", "@", "@1.23", "1x", "e", "e-1", "t", "101%", "%", "bm:", "cp:x", "@1'x", "-", "é"]
-        {
+        for wrong in [
+            "", "@", "@1.23", "1x", "e", "e-1", "t", "101%", "%", "bm:", "cp:x", "@1'x", "-", "é",
+        ] {
             assert!(wrong.parse::<Position>().is_err(), "{wrong}");
         }
         assert_eq!(parse_number("0xffff_ffff"), Some(0xffff_ffff));

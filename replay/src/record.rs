@@ -86,7 +86,11 @@ impl EventSink for ToWriter<'_> {
         if let Some((panic, text)) = alarm
             && !self.1.iter().any(|a| a.panic == panic)
         {
-            self.1.push(Alarm { tick, panic, text: text.trim_end().to_owned() });
+            self.1.push(Alarm {
+                tick,
+                panic,
+                text: text.trim_end().to_owned(),
+            });
         }
         Ok(self.0.push(tick, event)?)
     }
@@ -111,7 +115,11 @@ struct Ending {
 
 impl Ending {
     fn of(reason: EndReason) -> Self {
-        Ending { reason, shutdown: None, unsupported: None }
+        Ending {
+            reason,
+            shutdown: None,
+            unsupported: None,
+        }
     }
 }
 
@@ -140,7 +148,13 @@ impl Recorder {
         writer.flush_inputs()?;
         let mask = EventMask::from_levels(&config.levels);
         let runner = Runner::new(machine, mask, manifest.digest_interval).with_hooks(hooks);
-        Ok(Recorder { runner, writer, tick_limit, until_panic: false, alarms: Vec::new() })
+        Ok(Recorder {
+            runner,
+            writer,
+            tick_limit,
+            until_panic: false,
+            alarms: Vec::new(),
+        })
     }
 
     /// Ends the recording at the first host quantum after a panic.
@@ -163,10 +177,27 @@ impl Recorder {
         let rip = self.runner.machine().core().cpu.rip;
         let function = self.runner.hooks().and_then(|hooks| hooks.name_of(rip));
         self.writer.host_info(&closing(tick))?;
-        let summary = self.writer.finish(RecordEnd { reason: ending.reason, tick, digest })?;
-        let Ending { reason, shutdown, unsupported } = ending;
+        let summary = self.writer.finish(RecordEnd {
+            reason: ending.reason,
+            tick,
+            digest,
+        })?;
+        let Ending {
+            reason,
+            shutdown,
+            unsupported,
+        } = ending;
         let alarms = self.alarms;
-        Ok(Outcome { reason, shutdown, unsupported, function, alarms, tick, time, summary })
+        Ok(Outcome {
+            reason,
+            shutdown,
+            unsupported,
+            function,
+            alarms,
+            tick,
+            time,
+            summary,
+        })
     }
 
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
@@ -217,7 +248,10 @@ impl Recorder {
     fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
         let until = self.runner.tick() + 1;
         loop {
-            match self.runner.run(until, &mut ToWriter(&mut self.writer, &mut self.alarms))? {
+            match self
+                .runner
+                .run(until, &mut ToWriter(&mut self.writer, &mut self.alarms))?
+            {
                 Moment::Pause | Moment::Quantum => {}
                 Moment::Ended(how) => {
                     return Ok(Ending {
@@ -241,7 +275,10 @@ impl Recorder {
     ) -> Result<Option<Ending>, ReplayError> {
         let now = self.runner.machine().time().0;
         let wait = deadline.map(|d| d.0.saturating_sub(now));
-        match (host.idle(wait, self.runner.machine().console_space()), deadline) {
+        match (
+            host.idle(wait, self.runner.machine().console_space()),
+            deadline,
+        ) {
             (HostIdle::Jump, Some(deadline)) => {
                 self.runner.machine_mut().warp_to(deadline);
                 Ok(None)
@@ -279,7 +316,8 @@ impl Recorder {
         bytes.truncate(taken);
         if !bytes.is_empty() {
             let tick = self.runner.tick();
-            self.writer.input(tick, Input::ConsoleIn { port: 0, bytes })?;
+            self.writer
+                .input(tick, Input::ConsoleIn { port: 0, bytes })?;
             // On disk before the guest can act on it.
             self.writer.flush_inputs()?;
         }

@@ -67,8 +67,18 @@ impl Runner {
     /// Events of these kinds, and a digest point every so many ticks (0: none).
     pub fn new(mut machine: Machine, mask: EventMask, digest_interval: u64) -> Self {
         machine.want(convert::wanted(&mask));
-        let next_digest = if digest_interval == 0 { u64::MAX } else { digest_interval };
-        Runner { machine, mask, digest_interval, next_digest, hooks: None }
+        let next_digest = if digest_interval == 0 {
+            u64::MAX
+        } else {
+            digest_interval
+        };
+        Runner {
+            machine,
+            mask,
+            digest_interval,
+            next_digest,
+            hooks: None,
+        }
     }
 
     /// Makes events of the guest's kernel as well, as far as they are wanted.
@@ -150,7 +160,11 @@ impl Runner {
     }
 
     fn hand_over(&mut self, stop: &Stop, sink: &mut dyn EventSink) -> Result<(), ReplayError> {
-        let ended = if let Stop::Terminated(how) = stop { Some(*how) } else { None };
+        let ended = if let Stop::Terminated(how) = stop {
+            Some(*how)
+        } else {
+            None
+        };
         let mut result = Ok(());
         self.machine.drain(|tick, what| {
             if result.is_ok() {
@@ -161,7 +175,9 @@ impl Runner {
     }
 
     fn hooked(&mut self, address: u64, sink: &mut dyn EventSink) -> Result<(), ReplayError> {
-        let Some(hooks) = &mut self.hooks else { return Ok(()) };
+        let Some(hooks) = &mut self.hooks else {
+            return Ok(());
+        };
         if let Some(event) = hooks.hit(address, &mut self.machine)
             && self.mask.contains(event.kind())
         {

@@ -3,7 +3,8 @@
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::VirtualTime;
 use colinux_tracer::{
-    EndReason, EventKind, EventMask, INITRD_FILE, Input, KERNEL_FILE, Levels, Manifest, Reader, RecordEnd,
+    EndReason, EventKind, EventMask, INITRD_FILE, Input, KERNEL_FILE, Levels, Manifest, Reader,
+    RecordEnd,
 };
 
 use crate::error::ReplayError;
@@ -58,15 +59,28 @@ impl Session {
         let (mut machine, hooks) = setup::build(&manifest, &kernel, initrd.as_deref())?;
         machine.tap_console();
         let digests = mask.contains(EventKind::DigestPoint);
-        let runner = Runner::new(machine, mask, if digests { manifest.digest_interval } else { 0 })
-            .with_hooks(hooks);
+        let runner = Runner::new(
+            machine,
+            mask,
+            if digests { manifest.digest_interval } else { 0 },
+        )
+        .with_hooks(hooks);
         let end = reader.end()?;
         let mut inputs = reader.inputs()?;
         inputs.retain(|(_, input)| !matches!(input, Input::RecordEnd { .. }));
         let last_input = inputs.last().map_or(0, |(tick, _)| *tick);
         let last_event = reader.ticks().map_or(0, |(_, last)| last);
-        let last_tick = end.as_ref().map_or(last_event.max(last_input), |end| end.tick);
-        Ok(Session { runner, manifest, inputs, given: 0, end, last_tick })
+        let last_tick = end
+            .as_ref()
+            .map_or(last_event.max(last_input), |end| end.tick);
+        Ok(Session {
+            runner,
+            manifest,
+            inputs,
+            given: 0,
+            end,
+            last_tick,
+        })
     }
 
     /// The manifest.
@@ -138,7 +152,11 @@ impl Session {
             Moment::Ended(how) => Ok(Progress::End(Some(how))),
             Moment::Unsupported(what) => {
                 // A recording that ended here replays to here.
-                if self.end.as_ref().is_some_and(|end| end.reason == EndReason::Unsupported) {
+                if self
+                    .end
+                    .as_ref()
+                    .is_some_and(|end| end.reason == EndReason::Unsupported)
+                {
                     return Ok(Progress::End(None));
                 }
                 Ok(Progress::Lost(what.to_string()))
@@ -166,11 +184,7 @@ impl Session {
         Ok(())
     }
 
-    fn idle(
-        &mut self,
-        tick: u64,
-        deadline: Option<VirtualTime>,
-    ) -> Result<Progress, ReplayError> {
+    fn idle(&mut self, tick: u64, deadline: Option<VirtualTime>) -> Result<Progress, ReplayError> {
         // The guest may be idle more than once at one tick, when a deadline wakes nobody. A recorded
         // wake-up belongs to the halt whose deadline is after it.
         let woken = match self.next_input() {

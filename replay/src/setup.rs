@@ -1,10 +1,10 @@
 //! From a manifest and its boot files to a machine: the one way, for recording and for replay.
 
+use crate::hooks::KernelHooks;
 use colinux_driver::boot::{self, BootError, BootSpec};
 use colinux_driver::cpu::cpuid;
 use colinux_driver::layout;
 use colinux_driver::machine::{Machine, MachineConfig};
-use crate::hooks::KernelHooks;
 use colinux_tracer::{
     Command, CpuModel, CpuidRow, Device, Digest, EndedFacility, InitrdImage, KernelImage,
     KernelKind, Levels, Manifest,
@@ -89,12 +89,16 @@ impl RecordConfig {
             kernel: KernelImage {
                 digest: Digest::of(&self.kernel),
                 len: self.kernel.len() as u64,
-                kind: if elf { KernelKind::Vmlinux } else { KernelKind::BzImage },
+                kind: if elf {
+                    KernelKind::Vmlinux
+                } else {
+                    KernelKind::BzImage
+                },
             },
-            initrd: self
-                .initrd
-                .as_ref()
-                .map(|bytes| InitrdImage { digest: Digest::of(bytes), len: bytes.len() as u64 }),
+            initrd: self.initrd.as_ref().map(|bytes| InitrdImage {
+                digest: Digest::of(bytes),
+                len: bytes.len() as u64,
+            }),
             cmdline: self.cmdline.clone(),
             memory: self.memory,
             vcpus: 1,
@@ -116,7 +120,9 @@ impl RecordConfig {
             command: self.command.clone(),
             ..Manifest::default()
         };
-        manifest.extra.insert(EXTRA_QUANTUM.to_owned(), QUANTUM_TICKS.to_string());
+        manifest
+            .extra
+            .insert(EXTRA_QUANTUM.to_owned(), QUANTUM_TICKS.to_string());
         manifest
     }
 }
@@ -149,7 +155,12 @@ fn devices() -> Vec<Device> {
     vec![
         device("lapic", "lapic", layout::LAPIC_BASE.0, 0),
         device("ioapic", "ioapic", layout::IOAPIC_BASE.0, 0),
-        device("com1", "serial-16550", layout::SERIAL_BASE.into(), layout::SERIAL_IRQ.into()),
+        device(
+            "com1",
+            "serial-16550",
+            layout::SERIAL_BASE.into(),
+            layout::SERIAL_IRQ.into(),
+        ),
         device("rtc", "rtc-cmos", layout::RTC_INDEX.into(), 0),
         device("power", "acpi-sleep", layout::SLEEP_CONTROL.into(), 0),
         device("exit", "debug-exit", layout::DEBUG_EXIT.into(), 0),
@@ -196,14 +207,18 @@ pub fn build(
     };
     // The kernel is unpacked once, for its names as well.
     let (image, hooks) = match boot::vmlinux(kernel) {
-        Ok(vmlinux) if !manifest.as_bzimage => {
-            (boot::load_extracted(&spec, &vmlinux)?, KernelHooks::of(&vmlinux, false))
-        }
+        Ok(vmlinux) if !manifest.as_bzimage => (
+            boot::load_extracted(&spec, &vmlinux)?,
+            KernelHooks::of(&vmlinux, false),
+        ),
         Ok(vmlinux) => (boot::load(&spec)?, KernelHooks::of(&vmlinux, true)),
         Err(error) if !manifest.as_bzimage => return Err(error.into()),
         Err(error) => (boot::load(&spec)?, KernelHooks::none(&error.to_string())),
     };
-    let quantum = manifest.extra.get(EXTRA_QUANTUM).and_then(|q| q.parse().ok());
+    let quantum = manifest
+        .extra
+        .get(EXTRA_QUANTUM)
+        .and_then(|q| q.parse().ok());
     let config = MachineConfig {
         memory_bytes: image.memory.bytes(),
         rtc_epoch_s: manifest.epoch,

@@ -34,14 +34,21 @@ impl Mark {
     }
 
     const fn next(self) -> Self {
-        Mark { tick: self.tick, attempt: self.attempt.saturating_add(1) }
+        Mark {
+            tick: self.tick,
+            attempt: self.attempt.saturating_add(1),
+        }
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "@{}", self.tick)?;
-        if self.attempt > 0 { write!(f, "'{}", self.attempt) } else { Ok(()) }
+        if self.attempt > 0 {
+            write!(f, "'{}", self.attempt)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -200,7 +207,11 @@ impl Timeline {
     /// The first place whose virtual time is not before so many nanoseconds; leaves the cursor
     /// near it.
     pub fn at_time(&mut self, ns: u64) -> Result<Option<Mark>, TimelineError> {
-        let before = self.checkpoints.times().filter(|(time, _)| *time < ns).map(|(_, tick)| tick);
+        let before = self
+            .checkpoints
+            .times()
+            .filter(|(time, _)| *time < ns)
+            .map(|(_, tick)| tick);
         let mut low = before.max().unwrap_or(0);
         let last = self.last_tick();
         let mut time_at = |tick| -> Result<u64, TimelineError> {
@@ -241,7 +252,9 @@ impl Timeline {
 
     /// Back to where [`Timeline::step`] would come from.
     pub fn step_back(&mut self) -> Result<Halt, TimelineError> {
-        let Some(before) = self.before()? else { return Ok(Halt::Start) };
+        let Some(before) = self.before()? else {
+            return Ok(Halt::Start);
+        };
         self.seek(before, &mut |_| true)
     }
 
@@ -249,16 +262,25 @@ impl Timeline {
     fn before(&mut self) -> Result<Option<Mark>, TimelineError> {
         let at = self.at;
         if let Some(attempt) = at.attempt.checked_sub(1) {
-            return Ok(Some(Mark { tick: at.tick, attempt }));
+            return Ok(Some(Mark {
+                tick: at.tick,
+                attempt,
+            }));
         }
-        let Some(tick) = at.tick.checked_sub(1) else { return Ok(None) };
+        let Some(tick) = at.tick.checked_sub(1) else {
+            return Ok(None);
+        };
         if self.since > tick {
             // How often the instruction before was tried is not known: come from there.
             self.seek(Mark::at(tick), &mut |_| true)?;
             self.seek(at, &mut |_| true)?;
         }
         let stalls = self.machine().stalls();
-        let attempt = if stalls.tick.0 == tick { stalls.attempt } else { 0 };
+        let attempt = if stalls.tick.0 == tick {
+            stalls.attempt
+        } else {
+            0
+        };
         Ok(Some(Mark { tick, attempt }))
     }
 
@@ -267,7 +289,10 @@ impl Timeline {
         if self.ended {
             return Ok(Halt::End);
         }
-        let end = Mark { tick: self.last_tick(), attempt: u32::MAX };
+        let end = Mark {
+            tick: self.last_tick(),
+            attempt: u32::MAX,
+        };
         Ok(match self.run(end, true, keep_going)? {
             Ran::Stopped(stop) => stop.into(),
             Ran::End => Halt::End,
@@ -280,7 +305,11 @@ impl Timeline {
     pub fn backward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
         let mut upper = self.at;
         loop {
-            let reach = if upper.attempt > 0 { Some(upper.tick) } else { upper.tick.checked_sub(1) };
+            let reach = if upper.attempt > 0 {
+                Some(upper.tick)
+            } else {
+                upper.tick.checked_sub(1)
+            };
             let kept = reach.and_then(|tick| self.checkpoints.at_or_before(tick));
             let Some(kept) = kept else {
                 self.seek(Mark::default(), keep_going)?;
@@ -336,7 +365,10 @@ impl Timeline {
         stops: bool,
         keep_going: KeepGoing<'_>,
     ) -> Result<Ran, TimelineError> {
-        let mut plan = DebugPlan { after: self.arrived.then(|| self.at.into()), ..Default::default() };
+        let mut plan = DebugPlan {
+            after: self.arrived.then(|| self.at.into()),
+            ..Default::default()
+        };
         if stops {
             plan.breakpoints.clone_from(&self.stops.breakpoints);
             plan.watches.clone_from(&self.stops.watches);

@@ -91,12 +91,18 @@ impl From<DebugStop> for Halt {
 
 impl From<Arrival> for Mark {
     fn from(arrival: Arrival) -> Self {
-        Mark { tick: arrival.tick.0, attempt: arrival.attempt }
+        Mark {
+            tick: arrival.tick.0,
+            attempt: arrival.attempt,
+        }
     }
 }
 
 impl From<Mark> for Arrival {
     fn from(mark: Mark) -> Self {
-        Arrival { tick: Tick(mark.tick), attempt: mark.attempt }
+        Arrival {
+            tick: Tick(mark.tick),
+            attempt: mark.attempt,
+        }
     }
 }

@@ -14,9 +14,14 @@ pub(crate) fn run(args: &Cut, report: &Report) -> Result<u8, Failure> {
     let from = args.from.map_or(0, |t| t.0);
     let to = args.to.map_or(u64::MAX, |t| t.0);
     if from > to {
-        return Err(Failure::usage(format!("--from @{from} is after --to @{to}")));
+        return Err(Failure::usage(format!(
+            "--from @{from} is after --to @{to}"
+        )));
     }
-    let options = Options { overwrite: args.force, ..Options::default() };
+    let options = Options {
+        overwrite: args.force,
+        ..Options::default()
+    };
     let summary = cut(&reader, &args.output, from..=to, options)?;
     report.note(format!(
         "{} events, {}: {}",

@@ -74,7 +74,9 @@ pub(crate) fn tick_of(position: &Position, reader: &Reader) -> Result<u64, Failu
         None => reader.ticks().map_or(0, |(_, last)| last),
     };
     position.tick(reader, 0, last)?.ok_or_else(|| {
-        Failure::usage(format!("{position} is a time; `gdb` and `replay --goto` look times up"))
+        Failure::usage(format!(
+            "{position} is a time; `gdb` and `replay --goto` look times up"
+        ))
     })
 }
 
@@ -105,12 +107,20 @@ const HEX: &[&str] = &[
 /// An event as one line: vCPU, tick, name, fields.
 pub(crate) fn text(vcpu: u16, tick: u64, event: &Event) -> String {
     let value = serde_json::to_value(event).unwrap_or(Value::Null);
-    format!("[{vcpu:03}] {:>14} {}", format!("@{tick}"), fields(event.kind().name(), value))
+    format!(
+        "[{vcpu:03}] {:>14} {}",
+        format!("@{tick}"),
+        fields(event.kind().name(), value)
+    )
 }
 
 fn input_text(tick: u64, input: &Input) -> String {
     let value = serde_json::to_value(input).unwrap_or(Value::Null);
-    format!("{:>14} {}", format!("@{tick}"), fields(input.kind().name(), value))
+    format!(
+        "{:>14} {}",
+        format!("@{tick}"),
+        fields(input.kind().name(), value)
+    )
 }
 
 fn fields(name: &str, value: Value) -> String {

@@ -86,8 +86,7 @@ pub(crate) fn run(args: &Gdb, report: &Report) -> Result<u8, Failure> {
 }
 
 fn catch() -> Result<Signals, Failure> {
-    Signals::catch()
-        .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))
+    Signals::catch().map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))
 }
 
 fn bind(listen: &Listen) -> Result<Server, Failure> {
@@ -141,9 +140,8 @@ fn tell(tick: u64, first: u64, to: u64, elapsed: Duration) {
 
 /// Starts gdb on a socket of its own, and serves it until it ends.
 fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> {
-    let failed = |what: &str, error: io::Error| {
-        Failure::new(exit::ENVIRONMENT, format!("{what}: {error}"))
-    };
+    let failed =
+        |what: &str, error: io::Error| Failure::new(exit::ENVIRONMENT, format!("{what}: {error}"));
     let folder = tempfile::tempdir().map_err(|error| failed("a folder for the socket", error))?;
     let socket = folder.path().join("gdb");
     let init = folder.path().join("init.gdb");
@@ -159,9 +157,8 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted)
         .map_err(|error| failed("signals", error))?;
     let mut debuggee = Debuggee::new(reader, timeline);
-    let child = start(args, &socket, &init).map_err(|error| {
-        failed("gdb could not be started (with --listen, no gdb is)", error)
-    })?;
+    let child = start(args, &socket, &init)
+        .map_err(|error| failed("gdb could not be started (with --listen, no gdb is)", error))?;
     let over = Arc::new(AtomicBool::new(false));
     let waiting = wait_for(child, Arc::clone(&over));
     let served = server.serve(
@@ -171,7 +168,9 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     );
     let code = waiting.join().ok().flatten();
     served?;
-    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::SOFTWARE))
+    Ok(code
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(exit::SOFTWARE))
 }
 
 fn start(args: &Gdb, socket: &Path, init: &Path) -> io::Result<Child> {
@@ -182,9 +181,13 @@ fn start(args: &Gdb, socket: &Path, init: &Path) -> io::Result<Child> {
     }
     command.arg("-x").arg(init);
     if let Some(vmlinux) = &args.vmlinux {
-        command.arg("-ex").arg(format!("file {}", vmlinux.display()));
+        command
+            .arg("-ex")
+            .arg(format!("file {}", vmlinux.display()));
     }
-    command.arg("-ex").arg(format!("target remote {}", socket.display()));
+    command
+        .arg("-ex")
+        .arg(format!("target remote {}", socket.display()));
     for file in &args.script {
         command.arg("-x").arg(file);
     }

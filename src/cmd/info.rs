@@ -18,7 +18,11 @@ pub(crate) fn run(args: &Info, report: &Report) -> Result<u8, Failure> {
     let stats = reader.stats();
     let end = reader.end()?;
     let compared = reader.compared_digest(Compared::Everything)?;
-    let last = end.as_ref().map(|e| e.tick).or(stats.ticks.map(|(_, last)| last)).unwrap_or(0);
+    let last = end
+        .as_ref()
+        .map(|e| e.tick)
+        .or(stats.ticks.map(|(_, last)| last))
+        .unwrap_or(0);
     if args.json {
         let value = json!({
             "path": path,
@@ -37,25 +41,47 @@ pub(crate) fn run(args: &Info, report: &Report) -> Result<u8, Failure> {
         return Ok(0);
     }
     let row = |name: &str, value: String| report.line(format!("{name:<12} {value}"));
-    row("file", format!("{} ({})", path.display(), sized(stats.bytes)));
+    row(
+        "file",
+        format!("{} ({})", path.display(), sized(stats.bytes)),
+    );
     match (reader.recovery(), &end) {
         (Some(recovery), _) => row("state", recovery.to_string()),
         (None, Some(end)) => row("state", format!("complete, ended by {}", end.reason)),
         (None, None) => row("state", "not finished".to_owned()),
     }
-    row("kernel", format!("{} bytes, {}", grouped(manifest.kernel.len), manifest.kernel.digest));
+    row(
+        "kernel",
+        format!(
+            "{} bytes, {}",
+            grouped(manifest.kernel.len),
+            manifest.kernel.digest
+        ),
+    );
     if let Some(initrd) = &manifest.initrd {
-        row("initrd", format!("{} bytes, {}", grouped(initrd.len), initrd.digest));
+        row(
+            "initrd",
+            format!("{} bytes, {}", grouped(initrd.len), initrd.digest),
+        );
     }
     row("cmdline", manifest.cmdline.clone());
     if let Some(command) = &manifest.command {
         row("command", command.argv.join(" "));
     }
     row("memory", sized(manifest.memory));
-    row("cpu", format!("{} x {}, {} ns a tick", manifest.vcpus, manifest.cpu.name, manifest.ns_per_tick));
+    row(
+        "cpu",
+        format!(
+            "{} x {}, {} ns a tick",
+            manifest.vcpus, manifest.cpu.name, manifest.ns_per_tick
+        ),
+    );
     row("ticks", grouped(last));
     if let Some(speed) = host.as_ref().and_then(|h| h.extra.get("mips")) {
-        row("speed", format!("{speed} million instructions a second while recording"));
+        row(
+            "speed",
+            format!("{speed} million instructions a second while recording"),
+        );
     }
     row("events", grouped(stats.events));
     if stats.events > 0 {
@@ -66,11 +92,17 @@ pub(crate) fn run(args: &Info, report: &Report) -> Result<u8, Failure> {
         row("digest", end.digest.to_string());
     }
     row("compared", compared.to_string());
-    let off: Vec<String> =
-        manifest.ended.iter().map(|e| format!("{} ({})", e.facility, e.reason)).collect();
+    let off: Vec<String> = manifest
+        .ended
+        .iter()
+        .map(|e| format!("{} ({})", e.facility, e.reason))
+        .collect();
     if !off.is_empty() {
         row("off", off.join("; "));
     }
-    row("note", "a recording holds the guest's memory and console: share it with that in mind".into());
+    row(
+        "note",
+        "a recording holds the guest's memory and console: share it with that in mind".into(),
+    );
     Ok(0)
 }

@@ -11,7 +11,11 @@ use crate::words::{grouped, sized};
 
 pub(crate) fn run(args: &Ls, report: &Report) -> Result<u8, Failure> {
     for path in store::list()? {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let reader = match Reader::open(&path) {
             Ok(reader) => reader,
             Err(error) => {
@@ -26,7 +30,11 @@ pub(crate) fn run(args: &Ls, report: &Report) -> Result<u8, Failure> {
         let stats = reader.stats();
         let end = reader.end().ok().flatten();
         let state = end.as_ref().map_or("cut off", |e| e.reason.name());
-        let ticks = end.as_ref().map(|e| e.tick).or(stats.ticks.map(|t| t.1)).unwrap_or(0);
+        let ticks = end
+            .as_ref()
+            .map(|e| e.tick)
+            .or(stats.ticks.map(|t| t.1))
+            .unwrap_or(0);
         if args.json {
             report.line(
                 json!({

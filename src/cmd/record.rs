@@ -101,15 +101,23 @@ fn record_to(
     if ours {
         store::set_latest(output);
     }
-    let timeout = args.record.timeout.map(Duration::try_from_secs_f64).transpose();
+    let timeout = args
+        .record
+        .timeout
+        .map(Duration::try_from_secs_f64)
+        .transpose();
     let timeout = timeout.map_err(|_| Failure::usage("--timeout wants a number of seconds"))?;
     let mut console = Console::attach(timeout, false)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
     let began = Instant::now();
     let result = recorder.run(&mut console, |ticks| {
         let seconds = began.elapsed().as_secs_f64().max(1e-9);
-        host.extra.insert("seconds".to_owned(), format!("{seconds:.3}"));
-        host.extra.insert("mips".to_owned(), format!("{:.1}", ticks as f64 / seconds / 1e6));
+        host.extra
+            .insert("seconds".to_owned(), format!("{seconds:.3}"));
+        host.extra.insert(
+            "mips".to_owned(),
+            format!("{:.1}", ticks as f64 / seconds / 1e6),
+        );
         host
     });
     let signal = console.signal();
@@ -161,15 +169,30 @@ impl<'a> Args<'a> {
             cmdline.push(' ');
             cmdline.push_str(CMDLINE_COMMAND);
         }
-        for more in rest.iter().map(String::as_str).chain(record.append.as_deref()) {
+        for more in rest
+            .iter()
+            .map(String::as_str)
+            .chain(record.append.as_deref())
+        {
             cmdline.push(' ');
             cmdline.push_str(more);
         }
-        let mut levels = if record.no_trace { record::inputs_only() } else { Levels::default() };
+        let mut levels = if record.no_trace {
+            record::inputs_only()
+        } else {
+            Levels::default()
+        };
         for word in &record.levels {
             levels.apply(word).map_err(Failure::usage)?;
         }
-        Ok(Args { record, kernel, initrd, memory, cmdline, levels })
+        Ok(Args {
+            record,
+            kernel,
+            initrd,
+            memory,
+            cmdline,
+            levels,
+        })
     }
 
     fn until_tick(&self) -> Option<u64> {
@@ -194,7 +217,9 @@ fn expand(words: &[String]) -> Result<Vec<String>, Failure> {
             Some(file) => {
                 let text = fs::read_to_string(file)
                     .map_err(|error| Failure::usage(format!("{file}: {error}")))?;
-                let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                let lines = text
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with('#'));
                 out.extend(lines.flat_map(str::split_whitespace).map(str::to_owned));
             }
             None => out.push(word.clone()),
@@ -205,7 +230,10 @@ fn expand(words: &[String]) -> Result<Vec<String>, Failure> {
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| {
-        Failure::usage(format!("{}: the {what} cannot be read: {error}", path.display()))
+        Failure::usage(format!(
+            "{}: the {what} cannot be read: {error}",
+            path.display()
+        ))
     })
 }
 
@@ -219,20 +247,29 @@ fn name_of(args: &Args<'_>, kernel: &[u8], path: &Path) -> String {
     let release = boot::kernel_version(kernel).ok().flatten();
     match release.as_deref().and_then(|r| r.split_whitespace().next()) {
         Some(release) => release.to_owned(),
-        None => path.file_name().map_or("kernel".into(), |n| n.to_string_lossy()).into_owned(),
+        None => path
+            .file_name()
+            .map_or("kernel".into(), |n| n.to_string_lossy())
+            .into_owned(),
     }
 }
 
 fn command_info(record: &Record) -> Option<Command> {
     (!record.command.is_empty()).then(|| Command {
-        argv: record.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        argv: record
+            .command
+            .iter()
+            .map(|w| w.to_string_lossy().into_owned())
+            .collect(),
         ..Command::default()
     })
 }
 
 /// Notes about this host, kept out of what is compared.
 fn host_info(kernel: &Path) -> HostInfo {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     HostInfo {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_unix_ns: i64::try_from(now.as_nanos()).unwrap_or(0),
@@ -264,13 +301,21 @@ fn failed(args: &Args<'_>, outcome: &Outcome) -> bool {
 
 fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
     if let Some(what) = &outcome.unsupported {
-        let place = outcome.function.as_ref().map_or(String::new(), |f| format!(", in {f}"));
-        report.note(format!("the machine does not implement this: {what}{place}"));
+        let place = outcome
+            .function
+            .as_ref()
+            .map_or(String::new(), |f| format!(", in {f}"));
+        report.note(format!(
+            "the machine does not implement this: {what}{place}"
+        ));
         return exit::SOFTWARE;
     }
     for alarm in &outcome.alarms {
         let what = if alarm.panic { "panicked" } else { "oopsed" };
-        report.note(format!("the guest {what} at @{}: {}", alarm.tick, alarm.text));
+        report.note(format!(
+            "the guest {what} at @{}: {}",
+            alarm.tick, alarm.text
+        ));
     }
     if failed(args, outcome) {
         return exit::FAILED;

@@ -57,7 +57,11 @@ pub(crate) fn run(args: &Replay, report: &Report) -> Result<u8, Failure> {
         }
     }
     let machine = session.runner().machine();
-    report.note(format!("at tick {}, rip {:#x}", machine.tick(), machine.core().cpu.rip));
+    report.note(format!(
+        "at tick {}, rip {:#x}",
+        machine.tick(),
+        machine.core().cpu.rip
+    ));
     Ok(0)
 }
 
@@ -70,7 +74,11 @@ fn go_to(position: &Position, reader: &Reader, report: &Report) -> Result<u8, Fa
     };
     let core = timeline.machine().core();
     report.line(registers(core));
-    report.note(format!("at tick {}, rip {:#x}", timeline.at(), core.cpu.rip));
+    report.note(format!(
+        "at tick {}, rip {:#x}",
+        timeline.at(),
+        core.cpu.rip
+    ));
     Ok(0)
 }
 
@@ -89,8 +97,11 @@ fn registers(core: &colinux_driver::core::Core) -> String {
         cpu.cr3
     )];
     for (names, values) in NAMES.chunks(4).zip(cpu.regs.chunks(4)) {
-        let words: Vec<String> =
-            names.iter().zip(values).map(|(n, v)| format!("{n:>3} {v:016x}")).collect();
+        let words: Vec<String> = names
+            .iter()
+            .zip(values)
+            .map(|(n, v)| format!("{n:>3} {v:016x}"))
+            .collect();
         lines.push(words.join("  "));
     }
     lines.join("\n")

@@ -44,7 +44,10 @@ fn session_at(args: &At, report: &Report) -> Result<Session, Failure> {
 }
 
 fn no_names(error: SymbolError) -> Failure {
-    Failure::new(exit::SYMBOLS, format!("the guest's kernel cannot be read: {error}"))
+    Failure::new(
+        exit::SYMBOLS,
+        format!("the guest's kernel cannot be read: {error}"),
+    )
 }
 
 pub(crate) fn ps(args: &At, report: &Report) -> Result<u8, Failure> {
@@ -62,9 +65,15 @@ pub(crate) fn ps(args: &At, report: &Report) -> Result<u8, Failure> {
             })
             .to_string()
         } else if task.is_kernel {
-            format!("{:>7} {:>7} {:>7} {state} [{}]", task.pid, task.tgid, task.ppid, task.comm)
+            format!(
+                "{:>7} {:>7} {:>7} {state} [{}]",
+                task.pid, task.tgid, task.ppid, task.comm
+            )
         } else {
-            format!("{:>7} {:>7} {:>7} {state} {}", task.pid, task.tgid, task.ppid, task.comm)
+            format!(
+                "{:>7} {:>7} {:>7} {state} {}",
+                task.pid, task.tgid, task.ppid, task.comm
+            )
         });
     }
     Ok(0)
@@ -82,7 +91,12 @@ pub(crate) fn dmesg(args: &At, report: &Report) -> Result<u8, Failure> {
             .to_string()
         } else {
             let us = record.time_ns / 1000;
-            format!("[{:5}.{:06}] {}", us / 1_000_000, us % 1_000_000, record.text)
+            format!(
+                "[{:5}.{:06}] {}",
+                us / 1_000_000,
+                us % 1_000_000,
+                record.text
+            )
         });
     }
     Ok(0)

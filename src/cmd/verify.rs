@@ -59,7 +59,10 @@ pub(crate) fn run(args: &Verify, report: &Report) -> Result<u8, Failure> {
                     .to_string(),
                 );
             }
-            Err(Failure::new(exit::DIVERGED, format!("{}: {divergence}", path.display())))
+            Err(Failure::new(
+                exit::DIVERGED,
+                format!("{}: {divergence}", path.display()),
+            ))
         }
     }
 }

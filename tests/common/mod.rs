@@ -24,7 +24,11 @@ pub struct Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exit {:?}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.out, self.err)
+        write!(
+            f,
+            "exit {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code, self.out, self.err
+        )
     }
 }
 
@@ -40,7 +44,9 @@ impl From<Output> for Run {
 
 impl Sandbox {
     pub fn new() -> Self {
-        Sandbox { dir: tempfile::tempdir().unwrap() }
+        Sandbox {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -89,7 +95,11 @@ pub fn kernel(version: &str) -> String {
         .output()
         .unwrap()
         .into();
-    assert_eq!(run.code, Some(0), "the kernel {version} could not be fetched: {run}");
+    assert_eq!(
+        run.code,
+        Some(0),
+        "the kernel {version} could not be fetched: {run}"
+    );
     let line = run.out.lines().next().unwrap();
     let path = line.split_whitespace().nth(1).unwrap();
     assert!(Path::new(path).exists(), "{line}");

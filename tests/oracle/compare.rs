@@ -178,8 +178,7 @@ fn memory(
     let mut told = 0;
     for (i, before) in case.memory.iter().enumerate() {
         let address = DATA + i as u64;
-        if skipped(address.wrapping_sub(at))
-        {
+        if skipped(address.wrapping_sub(at)) {
             continue;
         }
         if host.memory[i] != guest.memory[i] && told < 8 {

@@ -185,7 +185,11 @@ fn code_address(random: &mut Random) -> u64 {
 fn target(insn: &Instruction, writable: bool, random: &mut Random) -> u64 {
     let at = code_address(random);
     let itself = (insn.ip()..insn.next_ip()).contains(&at);
-    if itself || insn.mnemonic() == M::Call && !writable { CODE + 64 } else { at }
+    if itself || insn.mnemonic() == M::Call && !writable {
+        CODE + 64
+    } else {
+        at
+    }
 }
 
 /// What an instruction wants in registers it does not name.
@@ -423,7 +427,11 @@ fn agreements(
                 put(memory, at, &target(insn, writable, random).to_le_bytes());
             }
         }
-        M::Ret => put(memory, r.gpr[RSP], &target(insn, true, random).to_le_bytes()),
+        M::Ret => put(
+            memory,
+            r.gpr[RSP],
+            &target(insn, true, random).to_le_bytes(),
+        ),
         M::Popf | M::Popfq => {
             let image = random.next() & !FORBIDDEN_FLAGS | random.next() << 32;
             put(memory, r.gpr[RSP], &image.to_le_bytes());

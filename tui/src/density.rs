@@ -49,7 +49,10 @@ impl Density {
                 *count += events / n + u64::from((i as u64) < events % n);
             }
         }
-        Density { ticks: (first, last), columns: counts }
+        Density {
+            ticks: (first, last),
+            columns: counts,
+        }
     }
 
     /// One character a column; empty stretches are blank.
@@ -80,7 +83,11 @@ mod tests {
         let spans = [(0, 99, 1000), (50, 60, 7), (100, 400, 13), (400, 400, 1)];
         for columns in [1, 2, 3, 7, 80, 1000] {
             let density = Density::from_spans(&spans, columns);
-            assert_eq!(density.columns.iter().sum::<u64>(), 1021, "{columns} columns");
+            assert_eq!(
+                density.columns.iter().sum::<u64>(),
+                1021,
+                "{columns} columns"
+            );
             assert_eq!(density.columns.len(), columns);
             assert_eq!(density.line(true).chars().count(), columns);
         }
@@ -88,7 +95,10 @@ mod tests {
 
     #[test]
     fn shades_go_with_counts() {
-        let density = Density { ticks: (0, 4), columns: vec![0, 1, 10, 1000] };
+        let density = Density {
+            ticks: (0, 4),
+            columns: vec![0, 1, 10, 1000],
+        };
         assert_eq!(density.line(true), " ::@".replace("::", ":-"));
     }
 

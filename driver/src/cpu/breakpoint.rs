@@ -140,7 +140,10 @@ impl Core {
             .filter(|n| kind(dr7, *n) == Some(ON_FETCH))
             .filter_map(|n| {
                 let offset = self.cpu.dr[n].wrapping_sub(rip);
-                block.ops.iter().position(|op| offset != 0 && u64::from(op.offset) == offset)
+                block
+                    .ops
+                    .iter()
+                    .position(|op| offset != 0 && u64::from(op.offset) == offset)
             })
             .min()
             .unwrap_or(usize::MAX)

@@ -16,11 +16,19 @@ pub struct Row {
 }
 
 const fn row(leaf: u32, values: [u32; 4]) -> Row {
-    Row { leaf, subleaf: None, values }
+    Row {
+        leaf,
+        subleaf: None,
+        values,
+    }
 }
 
 const fn sub(leaf: u32, subleaf: u32, values: [u32; 4]) -> Row {
-    Row { leaf, subleaf: Some(subleaf), values }
+    Row {
+        leaf,
+        subleaf: Some(subleaf),
+        values,
+    }
 }
 
 /// Four bytes of a name.
@@ -31,7 +39,12 @@ const fn text(s: &[u8; 48], at: usize) -> u32 {
 const fn brand(part: usize) -> [u32; 4] {
     const NAME: &[u8; 48] = b"colinux-trace virtual CPU @ 1.00GHz\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let at = part * 16;
-    [text(NAME, at), text(NAME, at + 4), text(NAME, at + 8), text(NAME, at + 12)]
+    [
+        text(NAME, at),
+        text(NAME, at + 4),
+        text(NAME, at + 8),
+        text(NAME, at + 12),
+    ]
 }
 
 /// Name of this table, as the manifest records it.
@@ -74,7 +87,10 @@ pub const ROWS: &[Row] = &[
     row(0x16, [TSC_HZ / 1_000_000, TSC_HZ / 1_000_000, 100, 0]),
     row(0x8000_0000, [0x8000_0008, 0, 0, 0]),
     // LAHF in 64-bit mode; SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
-    row(0x8000_0001, [0, 0, 1, 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29]),
+    row(
+        0x8000_0001,
+        [0, 0, 1, 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29],
+    ),
     row(0x8000_0002, brand(0)),
     row(0x8000_0003, brand(1)),
     row(0x8000_0004, brand(2)),
@@ -88,9 +104,7 @@ pub const ROWS: &[Row] = &[
 pub fn lookup(leaf: u32, subleaf: u32) -> [u32; 4] {
     const LAST_BASIC: u32 = 0x16;
     const LAST_EXTENDED: u32 = 0x8000_0008;
-    let leaf = if leaf < 0x8000_0000 && leaf > LAST_BASIC
-        || leaf > LAST_EXTENDED
-    {
+    let leaf = if leaf < 0x8000_0000 && leaf > LAST_BASIC || leaf > LAST_EXTENDED {
         LAST_BASIC
     } else {
         leaf

@@ -48,7 +48,11 @@ impl Core {
                     fault = match (fault.vector, second.vector) {
                         (vector::DF, _) => return Err(TripleFault),
                         (vector::PF, v) if v == vector::PF || Fault::contributory(v) => {
-                            self.cpu.cr2 = if v == vector::PF { second.address } else { self.cpu.cr2 };
+                            self.cpu.cr2 = if v == vector::PF {
+                                second.address
+                            } else {
+                                self.cpu.cr2
+                            };
                             Fault::coded(vector::DF, 0)
                         }
                         (first, v) if Fault::contributory(first) && Fault::contributory(v) => {
@@ -91,10 +95,21 @@ impl Core {
         let (rip, cpl) = (self.cpu.rip, self.cpu.cpl);
         if fault.vector == vector::PF {
             let (gva, error) = (fault.address, fault.error.unwrap_or(0));
-            self.observe(|| Observation::GuestPf { gva, gpa: 0, error, rip, cpl });
+            self.observe(|| Observation::GuestPf {
+                gva,
+                gpa: 0,
+                error,
+                rip,
+                cpl,
+            });
         } else {
             let (v, error) = (fault.vector, fault.error.unwrap_or(0));
-            self.observe(|| Observation::Exception { vector: v, error, rip, cpl });
+            self.observe(|| Observation::Exception {
+                vector: v,
+                error,
+                rip,
+                cpl,
+            });
         }
     }
 
@@ -135,7 +150,11 @@ impl Core {
         if !is_canonical(handler) {
             return Err(self.raise(Fault::gp(external)));
         }
-        let new_cpl = if cs.is_conforming() { self.cpu.cpl } else { cs.dpl() };
+        let new_cpl = if cs.is_conforming() {
+            self.cpu.cpl
+        } else {
+            cs.dpl()
+        };
         let stack_switch = new_cpl < self.cpu.cpl;
         let mut sp = if ist != 0 {
             self.tss_stack(0x24 + 8 * (ist - 1))?

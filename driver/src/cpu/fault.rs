@@ -52,12 +52,20 @@ pub struct Fault {
 impl Fault {
     /// A fault without error code.
     pub const fn plain(vector: u8) -> Self {
-        Fault { vector, error: None, address: 0 }
+        Fault {
+            vector,
+            error: None,
+            address: 0,
+        }
     }
 
     /// A fault with an error code.
     pub const fn coded(vector: u8, error: u32) -> Self {
-        Fault { vector, error: Some(error), address: 0 }
+        Fault {
+            vector,
+            error: Some(error),
+            address: 0,
+        }
     }
 
     /// A general protection fault.
@@ -68,7 +76,10 @@ impl Fault {
     /// Whether this vector, raised while another contributory fault is delivered, makes a double
     /// fault (SDM vol. 3, table 6-5).
     pub const fn contributory(vector: u8) -> bool {
-        matches!(vector, vector::DE | vector::TS | vector::NP | vector::SS | vector::GP)
+        matches!(
+            vector,
+            vector::DE | vector::TS | vector::NP | vector::SS | vector::GP
+        )
     }
 }
 

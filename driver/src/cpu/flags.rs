@@ -123,7 +123,7 @@ impl LazyFlags {
         }
         if has(CF) != has(OF) {
             aux |= AUX_CARRY_IN;
-        } 
+        }
         // of = carry ^ carry_in, so carry_in = cf ^ of.
         if has(SF) {
             aux |= AUX_SIGN_FLIP;

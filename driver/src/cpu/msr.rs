@@ -3,7 +3,7 @@
 
 use super::fault::{Fault, Trap};
 use super::state::{
-    CR0_PG, CR0_PE, CR0_WP, CR4_DE, CR4_MCE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_PAE, CR4_PCE, CR4_PGE,
+    CR0_PE, CR0_PG, CR0_WP, CR4_DE, CR4_MCE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_PAE, CR4_PCE, CR4_PGE,
     CR4_PSE, CR4_TSD, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, seg,
 };
 use crate::core::Core;
@@ -30,7 +30,11 @@ fn ignore(_: &mut Core, _: u64) -> Result<(), Trap> {
 }
 
 fn canonical(c: &mut Core, v: u64) -> Result<u64, Trap> {
-    if is_canonical(v) { Ok(v) } else { Err(c.raise(Fault::gp(0))) }
+    if is_canonical(v) {
+        Ok(v)
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 fn write_efer(c: &mut Core, v: u64) -> Result<(), Trap> {
@@ -107,7 +111,11 @@ macro_rules! address {
 }
 
 const fn constant(number: u32, read: Read, write: Write) -> Row {
-    Row { number, read, write }
+    Row {
+        number,
+        read,
+        write,
+    }
 }
 
 /// The table, by number (SDM vol. 4).

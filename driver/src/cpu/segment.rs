@@ -22,17 +22,32 @@ pub mod flat {
 
     /// 64-bit code.
     pub const fn code64(selector: u16, dpl: u16) -> Segment {
-        Segment { selector, attr: 0xa09b | dpl << 5, limit: u32::MAX, base: 0 }
+        Segment {
+            selector,
+            attr: 0xa09b | dpl << 5,
+            limit: u32::MAX,
+            base: 0,
+        }
     }
 
     /// 32-bit code.
     pub const fn code32(selector: u16, dpl: u16) -> Segment {
-        Segment { selector, attr: 0xc09b | dpl << 5, limit: u32::MAX, base: 0 }
+        Segment {
+            selector,
+            attr: 0xc09b | dpl << 5,
+            limit: u32::MAX,
+            base: 0,
+        }
     }
 
     /// Data.
     pub const fn data(selector: u16, dpl: u16) -> Segment {
-        Segment { selector, attr: 0xc093 | dpl << 5, limit: u32::MAX, base: 0 }
+        Segment {
+            selector,
+            attr: 0xc093 | dpl << 5,
+            limit: u32::MAX,
+            base: 0,
+        }
     }
 }
 
@@ -65,7 +80,12 @@ impl Segment {
             limit = limit << 12 | 0xfff;
         }
         let base = raw >> 16 & 0xff_ffff | raw >> 32 & 0xff00_0000;
-        Segment { selector, attr, limit, base }
+        Segment {
+            selector,
+            attr,
+            limit,
+            base,
+        }
     }
 }
 
@@ -113,7 +133,10 @@ impl Core {
                     return Err(self.raise(Fault::gp(0)));
                 }
             }
-            self.cpu.segs[which] = Segment { selector, ..Segment::default() };
+            self.cpu.segs[which] = Segment {
+                selector,
+                ..Segment::default()
+            };
             if which == seg::SS {
                 self.cpu.segs[which].attr = u16::from(cpl) << 5;
             }
@@ -135,7 +158,11 @@ impl Core {
             return Err(self.raise(Fault::gp(error)));
         }
         if !s.is_present() {
-            let v = if which == seg::SS { vector::SS } else { vector::NP };
+            let v = if which == seg::SS {
+                vector::SS
+            } else {
+                vector::NP
+            };
             return Err(self.raise(Fault::coded(v, error)));
         }
         self.mark_accessed(raw, at)?;
@@ -187,7 +214,12 @@ impl Core {
         let error = u32::from(selector & !3);
         if selector & !3 == 0 {
             if to_long && cpl != 3 {
-                return Ok(Segment { selector, attr: u16::from(cpl) << 5, limit: 0, base: 0 });
+                return Ok(Segment {
+                    selector,
+                    attr: u16::from(cpl) << 5,
+                    limit: 0,
+                    base: 0,
+                });
             }
             return Err(self.raise(Fault::gp(0)));
         }

@@ -97,7 +97,15 @@ pub struct X87 {
 
 impl Default for X87 {
     fn default() -> Self {
-        X87 { regs: [(0, 0); 8], control: 0x037f, status: 0, tags: 0, opcode: 0, ip: 0, dp: 0 }
+        X87 {
+            regs: [(0, 0); 8],
+            control: 0x037f,
+            status: 0,
+            tags: 0,
+            opcode: 0,
+            ip: 0,
+            dp: 0,
+        }
     }
 }
 
@@ -278,7 +286,11 @@ impl Cpu {
     #[inline(always)]
     pub fn linear_rip(&self) -> u64 {
         let cs = &self.segs[seg::CS];
-        if cs.is_long() { self.rip } else { cs.base.wrapping_add(self.rip) & 0xffff_ffff }
+        if cs.is_long() {
+            self.rip
+        } else {
+            cs.base.wrapping_add(self.rip) & 0xffff_ffff
+        }
     }
 
     /// After an instruction: outside 64-bit mode the instruction pointer has 32 bits. 16-bit code

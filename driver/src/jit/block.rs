@@ -105,7 +105,11 @@ fn segment_base(which: u8) -> Mem {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(input: Input<'a>, encoder: &'a mut Encoder, buffer: &'a mut CodeBuffer) -> Self {
+    pub(super) fn new(
+        input: Input<'a>,
+        encoder: &'a mut Encoder,
+        buffer: &'a mut CodeBuffer,
+    ) -> Self {
         Builder {
             asm: Asm::new(buffer.next()),
             insns: input.insns,
@@ -152,7 +156,8 @@ impl<'a> Builder<'a> {
         self.asm.bind(out_of_budget);
         self.asm.alu_store_imm(Alu::Add, budget, count as i32);
         self.asm.mov_imm(S1, -1);
-        self.asm.store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
+        self.asm
+            .store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
         self.asm.jmp_address(self.trampolines.boundary);
         self.unlinked_exits();
         Some(())
@@ -187,7 +192,11 @@ impl<'a> Builder<'a> {
     /// A jump to tier 0's version of the instruction, taken on a condition.
     pub(super) fn slow_if(&mut self, i: usize, condition: u8) {
         let fixup = self.asm.jcc(condition);
-        let slow = self.slow_now.get_or_insert(SlowPath { fixups: Vec::new(), insn: i, after: None });
+        let slow = self.slow_now.get_or_insert(SlowPath {
+            fixups: Vec::new(),
+            insn: i,
+            after: None,
+        });
         slow.fixups.push(fixup);
     }
 
@@ -214,7 +223,11 @@ impl<'a> Builder<'a> {
             REG_ZERO => None,
             r => Some((self.value(r & 15, S2), op.scale & 3)),
         };
-        let m = Mem { base, index, disp: op.disp as i64 as i32 };
+        let m = Mem {
+            base,
+            index,
+            disp: op.disp as i64 as i32,
+        };
         if narrow || op.prefix & ADDR32 != 0 {
             self.asm.lea32(to, m);
         } else if m.disp == 0 && index.is_none() && base != NONE {
@@ -254,7 +267,14 @@ impl<'a> Builder<'a> {
         }
         self.asm.shift_imm(true, 7, S2, bits);
         let index = Some((S2, size.trailing_zeros() as u8));
-        self.asm.lea(S1, Mem { base: S1, index, disp: 0 });
+        self.asm.lea(
+            S1,
+            Mem {
+                base: S1,
+                index,
+                disp: 0,
+            },
+        );
         self.access(i, touch, size);
     }
 
@@ -271,13 +291,27 @@ impl<'a> Builder<'a> {
             Touch::Read => offset_of!(FastEntry, read_tag),
             Touch::Write => offset_of!(FastEntry, write_tag),
         };
-        let entry = |field: usize| Mem { base: ENV, index: Some((S2, 0)), disp: tlb(self.user, field) };
+        let entry = |field: usize| Mem {
+            base: ENV,
+            index: Some((S2, 0)),
+            disp: tlb(self.user, field),
+        };
         let (tag, host) = (entry(tag), entry(offset_of!(FastEntry, host)));
         let a = &mut self.asm;
         a.mov(S2, S1);
         // Page number times the size of an entry.
-        a.shift_imm(true, 5, S2, 12 - size_of::<FastEntry>().trailing_zeros() as u8);
-        a.alu_imm(false, Alu::And, S2, ((FAST_ENTRIES - 1) * size_of::<FastEntry>()) as i32);
+        a.shift_imm(
+            true,
+            5,
+            S2,
+            12 - size_of::<FastEntry>().trailing_zeros() as u8,
+        );
+        a.alu_imm(
+            false,
+            Alu::And,
+            S2,
+            ((FAST_ENTRIES - 1) * size_of::<FastEntry>()) as i32,
+        );
         a.alu_load(Alu::Sub, S1, tag);
         a.alu_imm(true, Alu::Cmp, S1, (PAGE_SIZE - size) as i32);
         self.slow_if(i, cc::A);
@@ -314,7 +348,8 @@ impl<'a> Builder<'a> {
         a.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, rip)));
         self.slow_if(i, cc::NE);
         self.asm.load(S1, generation(self.user));
-        self.asm.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, generation)));
+        self.asm
+            .alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, generation)));
         self.slow_if(i, cc::NE);
         self.asm.load(S1, field(offset_of!(JumpTarget, rip)));
     }
@@ -322,26 +357,33 @@ impl<'a> Builder<'a> {
     /// Goes to the target in S1, found at S2.
     pub(super) fn jump_to_target(&mut self) {
         self.asm.store(guest(REG_BLOCK), S1);
-        self.asm.jmp_mem(Mem::at(S2, offset_of!(JumpTarget, code) as i32));
+        self.asm
+            .jmp_mem(Mem::at(S2, offset_of!(JumpTarget, code) as i32));
     }
 
     /// Leaves the block for a place relative to its start. Flags must have been saved.
     pub(super) fn exit(&mut self, offset: i64) {
         let cell = self.buffer.new_cell();
         if offset != 0 {
-            self.asm.alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
+            self.asm
+                .alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
         }
         let in_page = (self.in_page as i64).wrapping_add(offset);
         let near = (0..=PAGE_MASK as i64).contains(&in_page);
         let address = self.buffer.cell_address(cell);
         if !near {
             self.asm.load(S2, generation(self.user));
-            self.asm.cmp_cell(S2, address + offset_of!(Cell, generation) as u64);
+            self.asm
+                .cmp_cell(S2, address + offset_of!(Cell, generation) as u64);
             let fixup = self.asm.jcc(cc::NE);
             self.far_exits.push((self.exits.len(), fixup));
         }
         self.asm.jmp_cell(address);
-        self.exits.push(ExitCell { cell, near, unlinked: 0 });
+        self.exits.push(ExitCell {
+            cell,
+            near,
+            unlinked: 0,
+        });
     }
 
     fn unlinked_exits(&mut self) {
@@ -352,7 +394,8 @@ impl<'a> Builder<'a> {
             }
             self.exits[n].unlinked = self.asm.address(self.asm.position());
             self.asm.mov_imm(S1, self.exits[n].cell as i32);
-            self.asm.store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
+            self.asm
+                .store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
             self.asm.jmp_address(self.trampolines.boundary);
         }
     }

@@ -75,7 +75,9 @@ impl CodeBuffer {
         let to = std::ptr::with_exposed_provenance_mut::<u8>(self.write + self.used);
         // SAFETY: inside the write view, as just checked; no reference points there.
         unsafe { to.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
-        self.used = (self.used + code.len()).next_multiple_of(16).min(CODE_BYTES);
+        self.used = (self.used + code.len())
+            .next_multiple_of(16)
+            .min(CODE_BYTES);
     }
 
     /// Bytes used so far.

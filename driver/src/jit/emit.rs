@@ -47,7 +47,11 @@ pub(super) struct Mem {
 
 impl Mem {
     pub(super) fn at(base: u8, disp: i32) -> Self {
-        Mem { base, index: None, disp }
+        Mem {
+            base,
+            index: None,
+            disp,
+        }
     }
 }
 
@@ -67,7 +71,10 @@ pub(super) struct Asm {
 
 impl Asm {
     pub(super) fn new(base: u64) -> Self {
-        Asm { code: Vec::with_capacity(1024), base }
+        Asm {
+            code: Vec::with_capacity(1024),
+            base,
+        }
     }
 
     /// Offset of the next instruction.
@@ -197,7 +204,13 @@ impl Asm {
     pub(super) fn mov_sized(&mut self, to: u8, from: u8, size: u64) {
         match size {
             1 => {
-                self.rex(false, to, 0, from, (4..8).contains(&to) || (4..8).contains(&from));
+                self.rex(
+                    false,
+                    to,
+                    0,
+                    from,
+                    (4..8).contains(&to) || (4..8).contains(&from),
+                );
                 self.bytes(&[0x8a, 0xc0 | (to & 7) << 3 | from & 7]);
             }
             2 => {
@@ -269,15 +282,33 @@ impl Asm {
     pub(super) fn alu_imm(&mut self, wide: bool, op: Alu, to: u8, imm: i32) {
         self.rex(wide, 0, 0, to, false);
         let short = i8::try_from(imm).is_ok();
-        self.bytes(&[if short { 0x83 } else { 0x81 }, 0xc0 | (op as u8) << 3 | to & 7]);
-        if short { self.code.push(imm as u8) } else { self.imm32(imm) }
+        self.bytes(&[
+            if short { 0x83 } else { 0x81 },
+            0xc0 | (op as u8) << 3 | to & 7,
+        ]);
+        if short {
+            self.code.push(imm as u8)
+        } else {
+            self.imm32(imm)
+        }
     }
 
     /// `[m] = [m] OP imm`, 64 bits.
     pub(super) fn alu_store_imm(&mut self, op: Alu, m: Mem, imm: i32) {
         let short = i8::try_from(imm).is_ok();
-        self.rm(&[], true, &[if short { 0x83 } else { 0x81 }], op as u8, m, false);
-        if short { self.code.push(imm as u8) } else { self.imm32(imm) }
+        self.rm(
+            &[],
+            true,
+            &[if short { 0x83 } else { 0x81 }],
+            op as u8,
+            m,
+            false,
+        );
+        if short {
+            self.code.push(imm as u8)
+        } else {
+            self.imm32(imm)
+        }
     }
 
     /// `cmp` of a memory operand of 1, 2, 4 or 8 bytes with zero.

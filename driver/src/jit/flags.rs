@@ -48,12 +48,22 @@ pub(super) struct FlagState {
 impl FlagState {
     /// As at the entry of a block.
     pub(super) fn in_memory() -> Self {
-        FlagState { saved: true, host: 0, clear_af: false, overflow: Overflow::Host }
+        FlagState {
+            saved: true,
+            host: 0,
+            clear_af: false,
+            overflow: Overflow::Host,
+        }
     }
 
     /// An instruction has written them all.
     pub(super) fn written(&mut self, clear_af: bool, overflow: Overflow) {
-        *self = FlagState { saved: false, host: ALL, clear_af, overflow };
+        *self = FlagState {
+            saved: false,
+            host: ALL,
+            clear_af,
+            overflow,
+        };
     }
 
     /// Puts them into memory. S2 is lost.
@@ -61,7 +71,10 @@ impl FlagState {
         if self.saved {
             return;
         }
-        debug_assert_eq!(self.host, ALL, "flags that are not saved are all in the processor");
+        debug_assert_eq!(
+            self.host, ALL,
+            "flags that are not saved are all in the processor"
+        );
         a.mov(S2, RAX);
         a.bytes(&[0x9f]); // lahf
         match self.overflow {

@@ -180,7 +180,11 @@ pub(super) fn shape(insn: &Instruction, op: &Op, mode: Mode) -> Shape {
     if xmm && !mode.sse {
         return s;
     }
-    s.size = if insn.op_count() > 0 { operand_size(insn, memory.unwrap_or(0)) } else { 0 };
+    s.size = if insn.op_count() > 0 {
+        operand_size(insn, memory.unwrap_or(0))
+    } else {
+        0
+    };
     s.reads = insn.rflags_read() & ALL;
     if xmm {
         super::sse::classify(insn, &mut s, memory);
@@ -191,7 +195,10 @@ pub(super) fn shape(insn: &Instruction, op: &Op, mode: Mode) -> Shape {
         (s.reads, s.writes) = (0, 0);
     }
     if s.form == Form::Nothing || s.form == Form::Untranslated {
-        return Shape { form: s.form, ..Shape::NONE };
+        return Shape {
+            form: s.form,
+            ..Shape::NONE
+        };
     }
     if memory.is_some() && s.form != Form::Lea {
         let written = memory == Some(0) && s.sets[0] || memory == Some(1) && s.sets[1];
@@ -205,7 +212,11 @@ pub(super) fn shape(insn: &Instruction, op: &Op, mode: Mode) -> Shape {
     if registers().any(is_high) && (s.touch.is_some() || !registers().all(keeps_legacy)) {
         s.form = Form::Untranslated;
     }
-    if s.form == Form::Untranslated { Shape::NONE } else { s }
+    if s.form == Form::Untranslated {
+        Shape::NONE
+    } else {
+        s
+    }
 }
 
 fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mode: Mode) {
@@ -217,9 +228,20 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
     let near = |op: &Op| i32::try_from(op.imm as i64).is_ok();
     let wide_stack = insn.stack_pointer_increment().unsigned_abs() == 8;
     match insn.mnemonic() {
-        N::Nop | N::Endbr64 | N::Endbr32 | N::Pause | N::Reservednop | N::Sfence | N::Lfence
-        | N::Mfence | N::Prefetchnta | N::Prefetcht0 | N::Prefetcht1 | N::Prefetcht2
-        | N::Prefetch | N::Prefetchw => s.form = Form::Nothing,
+        N::Nop
+        | N::Endbr64
+        | N::Endbr32
+        | N::Pause
+        | N::Reservednop
+        | N::Sfence
+        | N::Lfence
+        | N::Mfence
+        | N::Prefetchnta
+        | N::Prefetcht0
+        | N::Prefetcht1
+        | N::Prefetcht2
+        | N::Prefetch
+        | N::Prefetchw => s.form = Form::Nothing,
         N::Mov if insn.op_count() == 2 && insn.op1_register().is_segment_register() => {
             if insn.op0_register().size() >= 4 {
                 s.form = Form::Selector;
@@ -294,7 +316,11 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
             s.writes = F::CF;
             if memory.is_some() && insn.op_kind(1) == OpKind::Register {
                 let usable = s.size >= 4 && pinned(number(insn.op1_register())).is_some();
-                s.form = if usable { Form::BitString } else { Form::Untranslated };
+                s.form = if usable {
+                    Form::BitString
+                } else {
+                    Form::Untranslated
+                };
             }
         }
         N::Shl | N::Sal | N::Shr | N::Sar | N::Rol | N::Ror => shift(insn, s),

@@ -16,9 +16,22 @@ use crate::x86::op::ADDR32;
 /// The register of a width (in bytes) with a number.
 pub(super) fn sized(n: u8, size: usize) -> Register {
     const BYTES: [Register; 16] = [
-        Register::AL, Register::CL, Register::DL, Register::BL, Register::SPL, Register::BPL,
-        Register::SIL, Register::DIL, Register::R8L, Register::R9L, Register::R10L, Register::R11L,
-        Register::R12L, Register::R13L, Register::R14L, Register::R15L,
+        Register::AL,
+        Register::CL,
+        Register::DL,
+        Register::BL,
+        Register::SPL,
+        Register::BPL,
+        Register::SIL,
+        Register::DIL,
+        Register::R8L,
+        Register::R9L,
+        Register::R10L,
+        Register::R11L,
+        Register::R12L,
+        Register::R13L,
+        Register::R14L,
+        Register::R15L,
     ];
     let first = match size {
         1 => return BYTES[n as usize & 15],
@@ -116,14 +129,22 @@ impl Builder<'_> {
                                 .filter(|o: &Resident| o.register == n)
                                 .map(|o| o.scratch);
                             let scratch = known.unwrap_or(
-                                if shape.touch.is_some() || resident[0].is_some() { S2 } else { S1 },
+                                if shape.touch.is_some() || resident[0].is_some() {
+                                    S2
+                                } else {
+                                    S1
+                                },
                             );
                             let slot = usize::from(resident[0].is_some());
                             if resident[slot].is_some() {
                                 return None;
                             }
-                            resident[slot] =
-                                Some(Resident { register: n, scratch, load: !replaced, store: sets });
+                            resident[slot] = Some(Resident {
+                                register: n,
+                                scratch,
+                                load: !replaced,
+                                store: sets,
+                            });
                             scratch
                         }
                     };
@@ -162,7 +183,11 @@ impl Builder<'_> {
         if let Some(touch) = shape.touch {
             self.access_operand(i, touch, shape.size);
         }
-        let kept = if shape.writes != 0 && !self.dead[i] { ALL & !shape.writes } else { 0 };
+        let kept = if shape.writes != 0 && !self.dead[i] {
+            ALL & !shape.writes
+        } else {
+            0
+        };
         self.flags.need(&mut self.asm, shape.reads | kept);
         self.load_resident(&resident);
         self.asm.bytes(&code);
@@ -255,7 +280,8 @@ impl Builder<'_> {
         let target = native(offset_of!(Native, target));
         let code = native(offset_of!(Native, target_code));
         self.asm.store(target, S1);
-        self.asm.load(S2, Mem::at(S2, offset_of!(JumpTarget, code) as i32));
+        self.asm
+            .load(S2, Mem::at(S2, offset_of!(JumpTarget, code) as i32));
         self.asm.store(code, S2);
         self.flags.clobbered();
         self.push(i, |b| b.return_address(i));
@@ -324,7 +350,11 @@ impl Builder<'_> {
         let insn = &self.insns[i];
         let one = insn.op_count() == 1;
         let n = if one { 0 } else { number(insn.op0_register()) };
-        let size = if one { shape.size } else { insn.op0_register().size() as u64 };
+        let size = if one {
+            shape.size
+        } else {
+            insn.op0_register().size() as u64
+        };
         if let Some(touch) = shape.touch {
             self.access_operand(i, touch, shape.size);
         }
@@ -365,7 +395,12 @@ impl Builder<'_> {
         }
         let zero = self.asm.jcc(super::emit::cc::E);
         let host = pinned(to).unwrap_or(S2);
-        self.asm.bytes(&scan_code(insn.mnemonic() == iced_x86::Mnemonic::Bsr, size, host, from));
+        self.asm.bytes(&scan_code(
+            insn.mnemonic() == iced_x86::Mnemonic::Bsr,
+            size,
+            host,
+            from,
+        ));
         if pinned(to).is_none() {
             self.asm.store(guest(to), host);
         }
@@ -380,5 +415,10 @@ impl Builder<'_> {
 /// BSF or BSR of registers, without a prefix that would make it something newer.
 fn scan_code(reverse: bool, size: usize, to: u8, from: u8) -> [u8; 4] {
     let rex = 0x40 | u8::from(size == 8) << 3 | (to >> 3) << 2 | from >> 3;
-    [rex, 0x0f, 0xbc | u8::from(reverse), 0xc0 | (to & 7) << 3 | from & 7]
+    [
+        rex,
+        0x0f,
+        0xbc | u8::from(reverse),
+        0xc0 | (to & 7) << 3 | from & 7,
+    ]
 }

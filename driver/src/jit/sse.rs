@@ -12,22 +12,105 @@ use super::trampoline::{guest, guest_xmm, pinned};
 pub(super) fn classify(insn: &Instruction, s: &mut Shape, memory: Option<u32>) {
     let unaligned = matches!(insn.mnemonic(), N::Movdqu | N::Movups | N::Movupd);
     match insn.mnemonic() {
-        N::Movdqa | N::Movaps | N::Movapd | N::Movdqu | N::Movups | N::Movupd | N::Movntdq
-        | N::Movntps | N::Movntpd | N::Movd | N::Movq | N::Pshufd | N::Pshufhw | N::Pshuflw
-        | N::Pmovmskb | N::Movmskps | N::Movmskpd | N::Pextrw => s.replaces = true,
+        N::Movdqa
+        | N::Movaps
+        | N::Movapd
+        | N::Movdqu
+        | N::Movups
+        | N::Movupd
+        | N::Movntdq
+        | N::Movntps
+        | N::Movntpd
+        | N::Movd
+        | N::Movq
+        | N::Pshufd
+        | N::Pshufhw
+        | N::Pshuflw
+        | N::Pmovmskb
+        | N::Movmskps
+        | N::Movmskpd
+        | N::Pextrw => s.replaces = true,
         N::Movss | N::Movsd => s.replaces = memory.is_some(),
-        N::Movlps | N::Movlpd | N::Movhps | N::Movhpd | N::Movhlps | N::Movlhps | N::Pand
-        | N::Pandn | N::Por | N::Pxor | N::Andps | N::Andpd | N::Andnps | N::Andnpd | N::Orps
-        | N::Orpd | N::Xorps | N::Xorpd | N::Paddb | N::Paddw | N::Paddd | N::Paddq | N::Psubb
-        | N::Psubw | N::Psubd | N::Psubq | N::Paddsb | N::Paddsw | N::Paddusb | N::Paddusw
-        | N::Psubsb | N::Psubsw | N::Psubusb | N::Psubusw | N::Pminub | N::Pmaxub | N::Pminsw
-        | N::Pmaxsw | N::Pavgb | N::Pavgw | N::Pcmpeqb | N::Pcmpeqw | N::Pcmpeqd | N::Pcmpgtb
-        | N::Pcmpgtw | N::Pcmpgtd | N::Pmullw | N::Pmulhw | N::Pmulhuw | N::Pmuludq | N::Pmaddwd
-        | N::Psadbw | N::Psllw | N::Pslld | N::Psllq | N::Psrlw | N::Psrld | N::Psrlq | N::Psraw
-        | N::Psrad | N::Pslldq | N::Psrldq | N::Punpcklbw | N::Punpcklwd | N::Punpckldq
-        | N::Punpcklqdq | N::Punpckhbw | N::Punpckhwd | N::Punpckhdq | N::Punpckhqdq
-        | N::Packsswb | N::Packssdw | N::Packuswb | N::Shufps | N::Shufpd | N::Unpcklps
-        | N::Unpckhps | N::Unpcklpd | N::Unpckhpd | N::Pinsrw => {}
+        N::Movlps
+        | N::Movlpd
+        | N::Movhps
+        | N::Movhpd
+        | N::Movhlps
+        | N::Movlhps
+        | N::Pand
+        | N::Pandn
+        | N::Por
+        | N::Pxor
+        | N::Andps
+        | N::Andpd
+        | N::Andnps
+        | N::Andnpd
+        | N::Orps
+        | N::Orpd
+        | N::Xorps
+        | N::Xorpd
+        | N::Paddb
+        | N::Paddw
+        | N::Paddd
+        | N::Paddq
+        | N::Psubb
+        | N::Psubw
+        | N::Psubd
+        | N::Psubq
+        | N::Paddsb
+        | N::Paddsw
+        | N::Paddusb
+        | N::Paddusw
+        | N::Psubsb
+        | N::Psubsw
+        | N::Psubusb
+        | N::Psubusw
+        | N::Pminub
+        | N::Pmaxub
+        | N::Pminsw
+        | N::Pmaxsw
+        | N::Pavgb
+        | N::Pavgw
+        | N::Pcmpeqb
+        | N::Pcmpeqw
+        | N::Pcmpeqd
+        | N::Pcmpgtb
+        | N::Pcmpgtw
+        | N::Pcmpgtd
+        | N::Pmullw
+        | N::Pmulhw
+        | N::Pmulhuw
+        | N::Pmuludq
+        | N::Pmaddwd
+        | N::Psadbw
+        | N::Psllw
+        | N::Pslld
+        | N::Psllq
+        | N::Psrlw
+        | N::Psrld
+        | N::Psrlq
+        | N::Psraw
+        | N::Psrad
+        | N::Pslldq
+        | N::Psrldq
+        | N::Punpcklbw
+        | N::Punpcklwd
+        | N::Punpckldq
+        | N::Punpcklqdq
+        | N::Punpckhbw
+        | N::Punpckhwd
+        | N::Punpckhdq
+        | N::Punpckhqdq
+        | N::Packsswb
+        | N::Packssdw
+        | N::Packuswb
+        | N::Shufps
+        | N::Shufpd
+        | N::Unpcklps
+        | N::Unpckhps
+        | N::Unpcklpd
+        | N::Unpckhpd
+        | N::Pinsrw => {}
         _ => return,
     }
     s.form = Form::Sse;
@@ -52,7 +135,14 @@ impl Builder<'_> {
             }
             let r = old.op_register(k);
             if r.is_xmm() {
-                insn.set_op_register(k, if k == 0 { Register::XMM0 } else { Register::XMM1 });
+                insn.set_op_register(
+                    k,
+                    if k == 0 {
+                        Register::XMM0
+                    } else {
+                        Register::XMM1
+                    },
+                );
             } else {
                 let n = number(r);
                 if pinned(n).is_none() {

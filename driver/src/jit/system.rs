@@ -61,7 +61,10 @@ impl Builder<'_> {
 
     pub(super) fn selector(&mut self, i: usize) {
         let insn = &self.insns[i];
-        let (n, segment) = (number(insn.op0_register()), insn.op1_register().number() as u8);
+        let (n, segment) = (
+            number(insn.op0_register()),
+            insn.op1_register().number() as u8,
+        );
         let host = pinned(n).unwrap_or(S2);
         self.asm.load_u16(host, selector(segment));
         if pinned(n).is_none() {
@@ -91,7 +94,11 @@ impl Builder<'_> {
             N::Btr => 0xb3,
             _ => 0xbb,
         };
-        let touch = if shape.sets[0] { Touch::Write } else { Touch::Read };
+        let touch = if shape.sets[0] {
+            Touch::Write
+        } else {
+            Touch::Read
+        };
         self.access_bit_string(i, touch, shape.size, bit);
         if !self.dead[i] {
             self.flags.need(&mut self.asm, ALL & !shape.writes);

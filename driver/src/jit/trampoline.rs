@@ -98,7 +98,11 @@ extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
     } else {
         n.slow_accesses += 1;
     }
-    core.tick = Tick(n.end.wrapping_sub(n.budget as u64).wrapping_sub(u64::from(site.block_insns)));
+    core.tick = Tick(
+        n.end
+            .wrapping_sub(n.budget as u64)
+            .wrapping_sub(u64::from(site.block_insns)),
+    );
     core.cpu.lazy = LazyFlags::from_bits(unpack(n.flags));
     core.place = u32::from(op.index_in_block) << 16 | u32::from(op.offset);
     core.stop = usize::MAX;
@@ -192,7 +196,10 @@ impl Trampolines {
         save_registers(&mut a);
         a.lea(RDI, Mem::at(ENV, -(BIAS as i32)));
         a.mov(RSI, S2);
-        a.mov_imm64(RAX, run_site as extern "C" fn(&mut Core, &Site) -> u32 as usize as u64);
+        a.mov_imm64(
+            RAX,
+            run_site as extern "C" fn(&mut Core, &Site) -> u32 as usize as u64,
+        );
         a.bytes(&[0x48, 0x83, 0xec, 8]);
         a.call_register(RAX);
         a.bytes(&[0x48, 0x83, 0xc4, 8]);
@@ -220,8 +227,9 @@ impl Trampolines {
         // it preserves what is to be preserved, with the stack aligned and the direction flag
         // clear. `code` is the entry of a translation, which touches nothing but `core`, the RAM
         // its TLB points into, and the tables and cells of the translator.
-        let enter: Enter =
-            unsafe { std::mem::transmute(std::ptr::with_exposed_provenance::<u8>(self.enter as usize)) };
+        let enter: Enter = unsafe {
+            std::mem::transmute(std::ptr::with_exposed_provenance::<u8>(self.enter as usize))
+        };
         enter(core, code)
     }
 

@@ -26,7 +26,6 @@ struct Translation {
     _sites: Box<[Site]>,
 }
 
-
 /// What exists while translating is possible.
 #[derive(Debug)]
 struct Works {
@@ -75,7 +74,9 @@ impl Translator {
     }
 
     pub(crate) fn stats(&self, core: &Core) -> TierStats {
-        let Some(works) = &self.works else { return TierStats::default() };
+        let Some(works) = &self.works else {
+            return TierStats::default();
+        };
         let mut by_code: Vec<(String, u64)> = Code::values()
             .zip(&core.native.histogram)
             .filter(|(_, count)| **count != 0)
@@ -159,7 +160,12 @@ impl Works {
         let rip = core.cpu.rip;
         let user = core.user & 1;
         let generation = core.tlb.fetch_generations[user];
-        let target = JumpTarget { rip, code: entry, generation, reserved: 0 };
+        let target = JumpTarget {
+            rip,
+            code: entry,
+            generation,
+            reserved: 0,
+        };
         self.jumps[user][rip as usize & (JUMPS - 1)] = target;
         if let Some((exit, target)) = self.pending.take()
             && target == rip
@@ -220,8 +226,13 @@ impl Works {
 
     /// Lets a jump go straight to a translation.
     fn link(&mut self, exit: ExitCell, number: u32, generation: u64) {
-        let Some(to) = self.blocks.get_mut(number as usize) else { return };
-        let cell = Cell { target: to.entry, generation };
+        let Some(to) = self.blocks.get_mut(number as usize) else {
+            return;
+        };
+        let cell = Cell {
+            target: to.entry,
+            generation,
+        };
         self.buffer.set_cell(exit.cell, cell);
         if exit.near {
             to.incoming.push((exit.cell, exit.unlinked));
@@ -231,9 +242,17 @@ impl Works {
     /// The code of these blocks is no more.
     fn unlink_dropped(&mut self, blocks: &mut BlockCache) {
         for number in blocks.dropped.drain(..) {
-            let Some(gone) = self.blocks.get_mut(number as usize) else { continue };
+            let Some(gone) = self.blocks.get_mut(number as usize) else {
+                continue;
+            };
             for (cell, unlinked) in gone.incoming.drain(..) {
-                self.buffer.set_cell(cell, Cell { target: unlinked, generation: 0 });
+                self.buffer.set_cell(
+                    cell,
+                    Cell {
+                        target: unlinked,
+                        generation: 0,
+                    },
+                );
             }
         }
         self.pending = None;
@@ -281,12 +300,17 @@ impl Works {
         let start = block.start();
         let code = core.ram.bytes().get(start..start + block.len as usize)?;
         let mut decoder = Decoder::with_ip(64, code, 0, crate::x86::decode::OPTIONS);
-        let insns: Vec<Instruction> =
-            block.ops.iter().map(|_| decoder.decode()).collect();
+        let insns: Vec<Instruction> = block.ops.iter().map(|_| decoder.decode()).collect();
         // Translated SSE instructions access the guest's memory at the guest's alignment.
-        let mode = Mode { user: user == 1, sse: sse_ready(core) && core.tlb.ram_base & 15 == 0 };
-        let shapes: Vec<Shape> =
-            insns.iter().zip(&block.ops).map(|(insn, op)| shape(insn, op, mode)).collect();
+        let mode = Mode {
+            user: user == 1,
+            sse: sse_ready(core) && core.tlb.ram_base & 15 == 0,
+        };
+        let shapes: Vec<Shape> = insns
+            .iter()
+            .zip(&block.ops)
+            .map(|(insn, op)| shape(insn, op, mode))
+            .collect();
         self.sse |= shapes.iter().any(|shape| shape.form == Form::Sse);
         let last = block.ops.len() - 1;
         let sites: Box<[Site]> = (block.ops.iter().zip(&insns).zip(&shapes).enumerate())
@@ -312,11 +336,20 @@ impl Works {
         };
         let mut builder = Builder::new(input, &mut encoder, &mut self.buffer);
         builder.build()?;
-        let (code, exits) = (std::mem::take(&mut builder.asm.code), std::mem::take(&mut builder.exits));
+        let (code, exits) = (
+            std::mem::take(&mut builder.asm.code),
+            std::mem::take(&mut builder.exits),
+        );
         let entry = builder.asm.address(0);
         self.buffer.append(&code);
         for exit in &exits {
-            self.buffer.set_cell(exit.cell, Cell { target: exit.unlinked, generation: 0 });
+            self.buffer.set_cell(
+                exit.cell,
+                Cell {
+                    target: exit.unlinked,
+                    generation: 0,
+                },
+            );
             let n = exit.cell as usize;
             if self.cells.len() <= n {
                 self.cells.resize(n + 1, *exit);

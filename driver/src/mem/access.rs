@@ -92,8 +92,14 @@ impl Core {
             Err(fault) => return Err(self.raise(fault)),
         };
         let gpa = Gpa((t.gpfn * PAGE_SIZE) | (va & PAGE_MASK));
-        let Some(offset) = self.ram.offset(gpa) else { return Ok(Target::Device(gpa)) };
-        let toucher = if access == Access::Write { Toucher::Write } else { Toucher::Read };
+        let Some(offset) = self.ram.offset(gpa) else {
+            return Ok(Target::Device(gpa));
+        };
+        let toucher = if access == Access::Write {
+            Toucher::Write
+        } else {
+            Toucher::Read
+        };
         self.touch(offset, toucher);
         if access == Access::Write {
             self.ram.mark_dirty(offset);
@@ -199,7 +205,11 @@ impl Core {
         if self.ram.touch(offset) {
             let gpfn = self.ram.gpa(offset).page();
             let rip = self.insn_rip();
-            self.observe(|| Observation::PpramAlloc { gpfn, access: toucher as u8, rip });
+            self.observe(|| Observation::PpramAlloc {
+                gpfn,
+                access: toucher as u8,
+                rip,
+            });
         }
     }
 
@@ -265,7 +275,9 @@ impl Core {
             // Each element would read what an earlier one wrote.
             return false;
         }
-        self.ram.bytes_mut().copy_within(from..from + len as usize, to);
+        self.ram
+            .bytes_mut()
+            .copy_within(from..from + len as usize, to);
         true
     }
 

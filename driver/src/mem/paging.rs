@@ -2,9 +2,7 @@
 
 use super::addr::{Gpa, PAGE_SIZE};
 use super::ppram::Toucher;
-use super::tlb::{
-    RIGHT_DIRTY, RIGHT_EXEC, RIGHT_GLOBAL, RIGHT_USER, RIGHT_WRITE, Translation,
-};
+use super::tlb::{RIGHT_DIRTY, RIGHT_EXEC, RIGHT_GLOBAL, RIGHT_USER, RIGHT_WRITE, Translation};
 use crate::core::Core;
 use crate::cpu::fault::{Fault, vector};
 use crate::cpu::state::{CR0_PG, CR0_WP, EFER_NXE};
@@ -59,7 +57,11 @@ impl Core {
         let vpn = va / PAGE_SIZE;
         if self.cpu.cr0 & CR0_PG == 0 {
             let rights = RIGHT_USER | RIGHT_WRITE | RIGHT_EXEC | RIGHT_DIRTY;
-            return Ok(Translation { vpn, gpfn: vpn, rights });
+            return Ok(Translation {
+                vpn,
+                gpfn: vpn,
+                rights,
+            });
         }
         if let Some(t) = self.tlb.get(vpn)
             && self.allows(t.rights, access, user)
@@ -86,7 +88,11 @@ impl Core {
                 if access == Access::Fetch && self.cpu.efer & EFER_NXE != 0 {
                     error |= 1 << 4;
                 }
-                Err(Fault { vector: vector::PF, error: Some(error), address: va })
+                Err(Fault {
+                    vector: vector::PF,
+                    error: Some(error),
+                    address: va,
+                })
             }
         }
     }
@@ -99,9 +105,7 @@ impl Core {
         }
         match access {
             Access::Read => true,
-            Access::Write => {
-                rights & RIGHT_WRITE != 0 || (!user && self.cpu.cr0 & CR0_WP == 0)
-            }
+            Access::Write => rights & RIGHT_WRITE != 0 || (!user && self.cpu.cr0 & CR0_WP == 0),
             Access::Fetch => rights & RIGHT_EXEC != 0,
         }
     }
@@ -178,7 +182,11 @@ impl Core {
         }
         let inside = (1u64 << size_bits) - 1;
         let gpa = leaf & ADDRESS & !inside | va & inside;
-        let t = Translation { vpn: va / PAGE_SIZE, gpfn: gpa / PAGE_SIZE, rights };
+        let t = Translation {
+            vpn: va / PAGE_SIZE,
+            gpfn: gpa / PAGE_SIZE,
+            rights,
+        };
         Ok((t, size_bits > 12))
     }
 

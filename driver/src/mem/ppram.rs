@@ -87,7 +87,9 @@ impl Ppram {
         let offset = if gpa.0 < layout::MMIO_HOLE_START.0 {
             gpa.0
         } else {
-            gpa.0.checked_sub(layout::MMIO_HOLE_END.0)?.checked_add(layout::MMIO_HOLE_START.0)?
+            gpa.0
+                .checked_sub(layout::MMIO_HOLE_END.0)?
+                .checked_add(layout::MMIO_HOLE_START.0)?
         };
         (offset < self.bytes.len() as u64).then_some(offset as usize)
     }

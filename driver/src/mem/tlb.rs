@@ -81,11 +81,23 @@ pub const TRANSLATIONS_MAX: usize = 1 << 18;
 /// As [`TRANSLATIONS_MAX`], for 2 MiB regions cached from large mappings.
 pub const LARGE_REGIONS_MAX: usize = 1 << 16;
 
-const EMPTY: (Translation, u32) = (Translation { vpn: 0, gpfn: 0, rights: 0 }, 0);
+const EMPTY: (Translation, u32) = (
+    Translation {
+        vpn: 0,
+        gpfn: 0,
+        rights: 0,
+    },
+    0,
+);
 
 impl Table {
     fn new() -> Self {
-        Table { slots: vec![EMPTY; 1024], generation: 1, used: 0, live: 0 }
+        Table {
+            slots: vec![EMPTY; 1024],
+            generation: 1,
+            used: 0,
+            live: 0,
+        }
     }
 
     #[inline]
@@ -119,7 +131,10 @@ impl Table {
                 self.place(t);
             }
         }
-        self.place(Translation { rights: t.rights | RIGHT_VALID, ..t });
+        self.place(Translation {
+            rights: t.rights | RIGHT_VALID,
+            ..t
+        });
     }
 
     fn place(&mut self, t: Translation) {
@@ -191,8 +206,12 @@ const fn no_tag(index: usize) -> u64 {
 }
 
 fn empty_fast() -> [FastEntry; FAST_ENTRIES] {
-    let mut entries =
-        [FastEntry { read_tag: 0, write_tag: 0, delta: 0, host: 0 }; FAST_ENTRIES];
+    let mut entries = [FastEntry {
+        read_tag: 0,
+        write_tag: 0,
+        delta: 0,
+        host: 0,
+    }; FAST_ENTRIES];
     clear_fast(&mut entries);
     entries
 }
@@ -229,7 +248,11 @@ impl Tlb {
     /// Puts a page into the first layer.
     #[inline]
     pub fn fill_fast(&mut self, user: usize, va: u64, offset: usize, rights: FastRights) {
-        let FastRights { readable, writable, global } = rights;
+        let FastRights {
+            readable,
+            writable,
+            global,
+        } = rights;
         let index = (va / PAGE_SIZE) as usize & FAST_MASK;
         let page = va & !(PAGE_SIZE - 1);
         let entry = &mut self.fast[user & 1][index];
@@ -238,7 +261,10 @@ impl Tlb {
         let page_offset = offset as u64 & !(PAGE_SIZE - 1);
         entry.delta = page_offset.wrapping_sub(page);
         entry.host = self.ram_base.wrapping_add(page_offset);
-        let (bits, bit) = (&mut self.fast_global[user & 1][index / 64], 1 << (index % 64));
+        let (bits, bit) = (
+            &mut self.fast_global[user & 1][index / 64],
+            1 << (index % 64),
+        );
         *bits = if global { *bits | bit } else { *bits & !bit };
     }
 
@@ -377,7 +403,10 @@ impl Tlb {
     pub fn state(&self) -> TlbState {
         let mut translations: Vec<_> = self.local.live().chain(self.global.live()).collect();
         translations.sort_unstable_by_key(|t| t.vpn);
-        TlbState { translations, large: self.large.iter().copied().collect() }
+        TlbState {
+            translations,
+            large: self.large.iter().copied().collect(),
+        }
     }
 
     /// Back to a snapshot.

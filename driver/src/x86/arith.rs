@@ -42,10 +42,7 @@ alu! {
     Test false |a, b, f, W| f.logic(W::low(a.zext() & b.zext()));
 }
 
-fn alu<K: Alu, W: Word, const MEM: bool, const SRC: u8>(
-    c: &mut Core,
-    op: &Op,
-) -> Result<(), Trap> {
+fn alu<K: Alu, W: Word, const MEM: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let b = source::<W, SRC>(c, op)?;
     if K::WRITES {
         modify::<W, MEM>(c, op, |a, f| K::eval(a, b, f))

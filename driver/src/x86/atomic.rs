@@ -53,7 +53,11 @@ fn cmpxchg_pair<H: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let lo = c.read::<H>(ea)?;
     let hi = c.read::<H>(ea.wrapping_add(H::BYTES))?;
     let equal = lo == c.reg::<H>(0) && hi == c.reg::<H>(2);
-    let (new_lo, new_hi) = if equal { (c.reg::<H>(3), c.reg::<H>(1)) } else { (lo, hi) };
+    let (new_lo, new_hi) = if equal {
+        (c.reg::<H>(3), c.reg::<H>(1))
+    } else {
+        (lo, hi)
+    };
     c.write(ea, new_lo)?;
     c.write(ea.wrapping_add(H::BYTES), new_hi)?;
     if !equal {

@@ -28,7 +28,11 @@ fn bit_test<W: Word, const DO: u8, const MEM: bool, const SRC: u8>(
     c: &mut Core,
     op: &Op,
 ) -> Result<(), Trap> {
-    let offset = if SRC == I { op.imm } else { c.reg::<W>(op.src).sext() };
+    let offset = if SRC == I {
+        op.imm
+    } else {
+        c.reg::<W>(op.src).sext()
+    };
     let bit = offset & u64::from(W::BITS - 1);
     let change = |v: u64| match DO {
         SET => v | 1 << bit,
@@ -79,7 +83,11 @@ fn lower_bit_test<const DO: u8>(insn: &Instruction, op: &mut Op) -> Option<Body>
 fn scan<W: Word, const REVERSE: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let v = source::<W, SRC>(c, op)?.zext();
     if v != 0 {
-        let at = if REVERSE { 63 - v.leading_zeros() } else { v.trailing_zeros() };
+        let at = if REVERSE {
+            63 - v.leading_zeros()
+        } else {
+            v.trailing_zeros()
+        };
         c.set_reg(op.dst, W::low(u64::from(at)));
     }
     // Of the flags only ZF is defined; the others come out as of a logical result.

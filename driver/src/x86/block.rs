@@ -95,7 +95,12 @@ fn mode(core: &Core) -> (u8, u32) {
 impl BlockCache {
     /// A cache for RAM of so many pages.
     pub fn new(pages: usize) -> Self {
-        let none = Jump { rip: 0, generation: 0, mode: 0, block: 0 };
+        let none = Jump {
+            rip: 0,
+            generation: 0,
+            mode: 0,
+            block: 0,
+        };
         BlockCache {
             table: Table::default(),
             blocks: Vec::new(),
@@ -148,7 +153,12 @@ impl BlockCache {
         // A page walk may have flushed: take the generation as it is now.
         core.tlb.note_fetch(core.user, rip);
         let generation = core.tlb.fetch_generations[core.user & 1];
-        self.jumps[slot] = Jump { rip, generation, mode, block };
+        self.jumps[slot] = Jump {
+            rip,
+            generation,
+            mode,
+            block,
+        };
         Ok(block)
     }
 
@@ -158,7 +168,9 @@ impl BlockCache {
         let start = fetch(core, rip)?;
         let known = self.known(start, mode);
         if let Some(id) = known {
-            let Some(second) = self.get(id).and_then(|b| b.second) else { return Ok(id) };
+            let Some(second) = self.get(id).and_then(|b| b.second) else {
+                return Ok(id);
+            };
             let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
             if next == second {
                 return Ok(id);
@@ -177,7 +189,10 @@ impl BlockCache {
             return Some(id);
         }
         let page = &self.pages[start / PAGE_SIZE as usize];
-        let id = page.iter().copied().find(|&id| self.get(id).is_some_and(is_it))?;
+        let id = page
+            .iter()
+            .copied()
+            .find(|&id| self.get(id).is_some_and(is_it))?;
         self.hints[hint] = id;
         Some(id)
     }
@@ -191,7 +206,12 @@ impl BlockCache {
         bitness: u32,
     ) -> Result<u32, Trap> {
         let end = (start & !(PAGE_MASK as usize)) + PAGE_SIZE as usize;
-        let mut decoded = decode(&self.table, &core.ram.bytes()[start..end], bitness, BLOCK_INSNS_MAX);
+        let mut decoded = decode(
+            &self.table,
+            &core.ram.bytes()[start..end],
+            bitness,
+            BLOCK_INSNS_MAX,
+        );
         let mut second = None;
         if decoded.truncated {
             let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
@@ -252,9 +272,12 @@ impl BlockCache {
     }
 
     fn remove(&mut self, core: &mut Core, id: u32) {
-        let Some(block) = self.blocks[id as usize].take() else { return };
+        let Some(block) = self.blocks[id as usize].take() else {
+            return;
+        };
         self.weight -= block.weight();
-        self.dropped.extend(block.native.iter().filter_map(|entry| entry.number()));
+        self.dropped
+            .extend(block.native.iter().filter_map(|entry| entry.number()));
         let first = block.start / PAGE_SIZE as usize;
         self.pages[first].retain(|&other| other != id);
         if let Some(at) = block.second {
@@ -295,11 +318,15 @@ impl BlockCache {
 /// Ends a block before the first address in it that the observer wants to see.
 fn cut_at_hook(hooks: &[u64], rip: u64, decoded: &mut Decoded) {
     let next = hooks.partition_point(|&hook| hook <= rip);
-    let Some(offset) = hooks.get(next).map(|hook| hook - rip) else { return };
+    let Some(offset) = hooks.get(next).map(|hook| hook - rip) else {
+        return;
+    };
     if offset >= decoded.len as u64 {
         return;
     }
-    let keep = decoded.ops.partition_point(|op| u64::from(op.offset) < offset);
+    let keep = decoded
+        .ops
+        .partition_point(|op| u64::from(op.offset) < offset);
     decoded.ops.truncate(keep);
     if let Some(last) = decoded.ops.last() {
         decoded.len = last.next() as usize;
@@ -317,7 +344,10 @@ fn fetch(core: &mut Core, va: u64) -> Result<usize, Trap> {
         Ok(t) => t,
         Err(fault) => return Err(core.raise(fault)),
     };
-    let Some(offset) = core.ram.offset(Gpa((t.gpfn * PAGE_SIZE) | (va & PAGE_MASK))) else {
+    let Some(offset) = core
+        .ram
+        .offset(Gpa((t.gpfn * PAGE_SIZE) | (va & PAGE_MASK)))
+    else {
         return Err(core.unsupported("code outside of RAM"));
     };
     core.touch(offset, Toucher::Fetch);

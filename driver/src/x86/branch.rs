@@ -20,7 +20,11 @@ pub fn return_address(c: &Core, op: &Op) -> u64 {
 /// A jump target that is not canonical faults at the jump.
 #[inline(always)]
 fn check_target(c: &mut Core, target: u64) -> Result<(), Trap> {
-    if is_canonical(target) { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
+    if is_canonical(target) {
+        Ok(())
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 fn jmp(c: &mut Core, op: &Op) -> Result<(), Trap> {
@@ -36,7 +40,10 @@ fn jmp_indirect<W: Word, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Tra
 }
 
 fn is_far(insn: &Instruction) -> bool {
-    insn.is_jmp_far_indirect() || insn.is_call_far_indirect() || insn.is_jmp_far() || insn.is_call_far()
+    insn.is_jmp_far_indirect()
+        || insn.is_call_far_indirect()
+        || insn.is_jmp_far()
+        || insn.is_call_far()
 }
 
 fn lower_jmp(insn: &Instruction, op: &mut Op) -> Option<Body> {
@@ -97,7 +104,11 @@ fn ret<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn lower_ret(insn: &Instruction, op: &mut Op) -> Option<Body> {
-    op.imm = if insn.op_count() > 0 { u64::from(insn.immediate16()) } else { 0 };
+    op.imm = if insn.op_count() > 0 {
+        u64::from(insn.immediate16())
+    } else {
+        0
+    };
     match insn.code() {
         Code::Retnw | Code::Retnw_imm16 => Some(ret::<u16>),
         Code::Retnd | Code::Retnd_imm16 => Some(ret::<u32>),
@@ -122,7 +133,11 @@ fn count_loop<W: Word, const WANT: u8>(c: &mut Core, op: &Op) -> Result<(), Trap
 }
 
 fn jump_if_zero<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
-    let to = if c.reg::<W>(1).zext() == 0 { op.imm } else { op.next() };
+    let to = if c.reg::<W>(1).zext() == 0 {
+        op.imm
+    } else {
+        op.next()
+    };
     c.jump_relative(to);
     Ok(())
 }

@@ -4,7 +4,9 @@
 //! register numbers of the first two operands, the immediate. Addresses are decoded relative to
 //! the block's start, so that a block is the same wherever it is mapped.
 
-use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register,
+};
 
 use super::op::{ADDR16, ADDR32, Body, HIGH_BYTE, Op, REP, REPNE, STACK32};
 use super::system::undefined;
@@ -32,9 +34,8 @@ pub struct Decoded {
 }
 
 /// Encodings that only newer processors give a meaning to: decoded as this CPU model does.
-pub(crate) const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
-    | DecoderOptions::NO_MPFX_0FBD
-    | DecoderOptions::NO_WBNOINVD;
+pub(crate) const OPTIONS: u32 =
+    DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
 
 /// Decodes at most `most` instructions from the start of `bytes`; `bitness` is 64, 32 or 16.
 pub fn decode(table: &Table, bytes: &[u8], bitness: u32, most: usize) -> Decoded {
@@ -113,7 +114,9 @@ fn lower(table: &Table, insn: &Instruction, bitness: u32) -> Op {
             _ => op.imm = insn.immediate(operand),
         }
     }
-    let body = table.get(insn.mnemonic()).and_then(|lower| lower(insn, &mut op));
+    let body = table
+        .get(insn.mnemonic())
+        .and_then(|lower| lower(insn, &mut op));
     op.run = body.unwrap_or(unsupported as Body);
     op
 }
@@ -133,8 +136,15 @@ fn register(r: Register) -> u8 {
 /// Fills in the memory operand.
 fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) {
     let kind = insn.op_kind(operand);
-    let es = matches!(kind, OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI);
-    let segment = if es { Register::ES } else { insn.memory_segment() };
+    let es = matches!(
+        kind,
+        OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI
+    );
+    let segment = if es {
+        Register::ES
+    } else {
+        insn.memory_segment()
+    };
     // The destination of string instructions is looked at by the bodies themselves.
     if !(es && insn.op_count() > 1 && operand == 0 && has_source_segment(insn)) {
         op.seg = match segment {
@@ -174,7 +184,11 @@ fn memory(insn: &Instruction, operand: u32, bitness: u32, op: &mut Op) {
         Register::RIP | Register::EIP => REG_BLOCK,
         r => register(r),
     };
-    op.index = if index == Register::None { REG_ZERO } else { register(index) };
+    op.index = if index == Register::None {
+        REG_ZERO
+    } else {
+        register(index)
+    };
     op.scale = insn.memory_index_scale().trailing_zeros() as u8;
     op.disp = insn.memory_displacement64();
 }

@@ -39,8 +39,16 @@ fn far_pointer(c: &mut Core, op: &Op) -> Result<(u64, u16), Trap> {
 }
 
 fn check_offset(c: &mut Core, long: bool, limit: u32, offset: u64) -> Result<(), Trap> {
-    let good = if long { is_canonical(offset) } else { offset <= u64::from(limit) };
-    if good { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
+    let good = if long {
+        is_canonical(offset)
+    } else {
+        offset <= u64::from(limit)
+    };
+    if good {
+        Ok(())
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 /// The far pointer in the instruction itself, which only compatibility mode has.
@@ -75,7 +83,12 @@ fn call_to(c: &mut Core, op: &Op, offset: u64, selector: u16) -> Result<(), Trap
     let at = c.stack_linear(sp);
     c.check_write(at, 2 * bytes)?;
     let back = super::branch::return_address(c, op);
-    write_offset(c, at.wrapping_add(bytes), bytes, u64::from(c.cpu.segs[seg::CS].selector))?;
+    write_offset(
+        c,
+        at.wrapping_add(bytes),
+        bytes,
+        u64::from(c.cpu.segs[seg::CS].selector),
+    )?;
     write_offset(c, at, bytes, back)?;
     c.set_sp(sp);
     c.cpu.segs[seg::CS] = cs;
@@ -99,7 +112,11 @@ fn call_far_immediate(c: &mut Core, op: &Op) -> Result<(), Trap> {
 fn take_pointer(insn: &Instruction, op: &mut Op) {
     let wide = matches!(insn.code(), Code::Jmp_ptr1632 | Code::Call_ptr1632);
     op.src = if wide { 4 } else { 2 };
-    op.imm = if wide { u64::from(insn.far_branch32()) } else { u64::from(insn.far_branch16()) };
+    op.imm = if wide {
+        u64::from(insn.far_branch32())
+    } else {
+        u64::from(insn.far_branch16())
+    };
     op.disp = u64::from(insn.far_branch_selector());
 }
 
@@ -163,7 +180,11 @@ fn ret_far(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn lower_ret_far(insn: &Instruction, op: &mut Op) -> Option<Body> {
-    op.imm = if insn.op_count() > 0 { u64::from(insn.immediate16()) } else { 0 };
+    op.imm = if insn.op_count() > 0 {
+        u64::from(insn.immediate16())
+    } else {
+        0
+    };
     op.src = match insn.code() {
         Code::Retfw | Code::Retfw_imm16 => 2,
         Code::Retfd | Code::Retfd_imm16 => 4,

@@ -29,7 +29,11 @@ pub fn check_port(c: &mut Core, port: u16, size: u8) -> Result<(), Trap> {
             bits & mask == 0
         }
     };
-    if allowed { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 fn port<const IMM: bool>(c: &Core, op: &Op) -> u16 {

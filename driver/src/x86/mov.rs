@@ -158,7 +158,10 @@ fn lower_xlat(_: &Instruction, op: &mut Op) -> Option<Body> {
     // AL is an index without a name in the encoding; the body adds it through the address.
     fn body(c: &mut Core, op: &Op) -> Result<(), Trap> {
         let al = u64::from(c.reg::<u8>(0));
-        let op = Op { disp: op.disp.wrapping_add(al), ..op.clone() };
+        let op = Op {
+            disp: op.disp.wrapping_add(al),
+            ..op.clone()
+        };
         xlat(c, &op)
     }
     op.base = 3;

@@ -26,7 +26,11 @@ fn mul<W: Word, const SIGNED: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Res
     let (lo, hi, overflow) = if SIGNED {
         let wide = i128::from(a.sext() as i64) * i128::from(b.sext() as i64);
         let lo = W::low(wide as u64);
-        (lo, W::low((wide >> W::BITS) as u64), i128::from(lo.sext() as i64) != wide)
+        (
+            lo,
+            W::low((wide >> W::BITS) as u64),
+            i128::from(lo.sext() as i64) != wide,
+        )
     } else {
         let wide = u128::from(a.zext()) * u128::from(b.zext());
         let hi = W::low((wide >> W::BITS) as u64);
@@ -41,7 +45,11 @@ fn mul<W: Word, const SIGNED: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Res
 /// The two- and three-operand forms of IMUL. `TWO`: the first factor is the destination.
 fn imul<W: Word, const TWO: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let b = source::<W, SRC>(c, op)?;
-    let a = if TWO { c.reg::<W>(op.dst) } else { W::low(op.imm) };
+    let a = if TWO {
+        c.reg::<W>(op.dst)
+    } else {
+        W::low(op.imm)
+    };
     let wide = i128::from(a.sext() as i64) * i128::from(b.sext() as i64);
     let r = W::low(wide as u64);
     let overflow = i128::from(r.sext() as i64) != wide;
@@ -67,7 +75,9 @@ fn div<W: Word, const SIGNED: bool, const SRC: u8>(c: &mut Core, op: &Op) -> Res
         let a = (dividend << unused) as i128 >> unused;
         let b = i128::from(b.sext() as i64);
         // i128::MIN / -1 overflows here as it does on the processor.
-        let Some(q) = a.checked_div(b) else { return Err(divide_error(c)) };
+        let Some(q) = a.checked_div(b) else {
+            return Err(divide_error(c));
+        };
         if i128::from(W::low(q as u64).sext() as i64) != q {
             return Err(divide_error(c));
         }

@@ -47,7 +47,11 @@ fn store_mem(c: &mut Core, op: &Op) -> Result<(), Trap> {
 pub fn lower_mov_segment(insn: &Instruction, _: &mut Op) -> Option<Body> {
     let to_segment = !is_mem(insn, 0) && insn.op0_register().is_segment_register();
     if to_segment {
-        return Some(if is_mem(insn, 1) { load::<true> } else { load::<false> });
+        return Some(if is_mem(insn, 1) {
+            load::<true>
+        } else {
+            load::<false>
+        });
     }
     if is_mem(insn, 0) {
         return Some(store_mem);
@@ -96,8 +100,7 @@ fn ask(c: &mut Core, selector: u16, question: Question) -> Result<Option<(u32, u
     };
     let system = s.attr & 1 << 4 == 0;
     let kind = s.attr & 0xf;
-    let visible = s.is_conforming()
-        || (s.dpl() >= c.cpu.cpl && s.dpl() >= (selector & 3) as u8);
+    let visible = s.is_conforming() || (s.dpl() >= c.cpu.cpl && s.dpl() >= (selector & 3) as u8);
     let allowed = match question {
         // LDT, available and busy TSS, call gate (LAR only).
         Question::Access if system => matches!(kind, 2 | 9 | 0xb | 0xc),
@@ -125,7 +128,11 @@ fn selector_operand<const MEM: bool>(c: &mut Core, op: &Op, reg: u8) -> Result<u
 
 fn lar_lsl<W: Word, const MEM: bool, const LIMIT: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let selector = selector_operand::<MEM>(c, op, op.src)?;
-    let question = if LIMIT { Question::Limit } else { Question::Access };
+    let question = if LIMIT {
+        Question::Limit
+    } else {
+        Question::Access
+    };
     let answer = ask(c, selector, question)?;
     if let Some((upper, limit)) = answer {
         let value = if LIMIT { limit } else { upper & 0x00ff_ff00 };
@@ -145,14 +152,22 @@ fn lower_lar_lsl<const LIMIT: bool>(insn: &Instruction, _: &mut Op) -> Option<Bo
 
 fn verify<const MEM: bool, const WRITE: bool>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     let selector = selector_operand::<MEM>(c, op, op.dst)?;
-    let question = if WRITE { Question::Writable } else { Question::Readable };
+    let question = if WRITE {
+        Question::Writable
+    } else {
+        Question::Readable
+    };
     let answer = ask(c, selector, question)?;
     set_zf(c, answer.is_some());
     Ok(())
 }
 
 fn lower_verify<const WRITE: bool>(insn: &Instruction, _: &mut Op) -> Option<Body> {
-    Some(if is_mem(insn, 0) { verify::<true, WRITE> } else { verify::<false, WRITE> })
+    Some(if is_mem(insn, 0) {
+        verify::<true, WRITE>
+    } else {
+        verify::<false, WRITE>
+    })
 }
 
 /// The rows of this family.

@@ -102,7 +102,11 @@ fn shift<K: Shift, W: Word, const MEM: bool, const SRC: u8>(
 ) -> Result<(), Trap> {
     let count = if SRC == I { op.imm } else { c.cpu.regs[1] };
     let count = (count & count_mask(W::BITS)) as u32;
-    modify::<W, MEM>(c, op, |a, f| if count == 0 { a } else { K::eval(a, count, f) })
+    modify::<W, MEM>(
+        c,
+        op,
+        |a, f| if count == 0 { a } else { K::eval(a, count, f) },
+    )
 }
 
 fn lower_shift<K: Shift>(insn: &Instruction, op: &mut Op) -> Option<Body> {
@@ -140,8 +144,7 @@ fn double_shift<W: Word, const LEFT: bool, const MEM: bool, const SRC: u8>(
             let top = both.checked_shr(2 * bits - n).unwrap_or(0);
             if bits == 16 && n > 16 {
                 // Rotating the 48-bit value a:b:a gives what processors do.
-                let triple =
-                    u64::from(a.zext() as u16) << 32 | fill.zext() << 16 | a.zext();
+                let triple = u64::from(a.zext() as u16) << 32 | fill.zext() << 16 | a.zext();
                 let s = triple << (n - 16) >> 16;
                 (W::low(s), triple >> (48 - n) & 1 != 0)
             } else {

@@ -28,7 +28,11 @@ impl Core {
     /// Sets the stack pointer. With a 16-bit stack segment, bits 16 to 31 stay what they are.
     pub(crate) fn set_sp(&mut self, sp: u64) {
         let mask = self.sp_mask();
-        let kept = if mask == u64::MAX { 0 } else { self.cpu.regs[RSP as usize] & 0xffff_ffff };
+        let kept = if mask == u64::MAX {
+            0
+        } else {
+            self.cpu.regs[RSP as usize] & 0xffff_ffff
+        };
         self.cpu.regs[RSP as usize] = kept & !mask | sp & mask;
     }
 
@@ -37,7 +41,10 @@ impl Core {
         if self.cpu.segs[seg::CS].is_long() {
             return sp;
         }
-        self.cpu.segs[seg::SS].base.wrapping_add(sp & self.sp_mask()) & 0xffff_ffff
+        self.cpu.segs[seg::SS]
+            .base
+            .wrapping_add(sp & self.sp_mask())
+            & 0xffff_ffff
     }
 }
 
@@ -227,7 +234,11 @@ fn lower_enter(insn: &Instruction, op: &mut Op) -> Option<Body> {
     op.imm = u64::from(insn.immediate16());
     op.src = insn.immediate8_2nd();
     op.base = REG_ZERO;
-    Some(if insn.code() == Code::Enterw_imm16_imm8 { enter::<u16> } else { enter::<u64> })
+    Some(if insn.code() == Code::Enterw_imm16_imm8 {
+        enter::<u16>
+    } else {
+        enter::<u64>
+    })
 }
 
 /// A privileged or otherwise refused use.
@@ -252,4 +263,3 @@ fn bits_of_leave(insn: &Instruction) -> u32 {
         _ => 64,
     }
 }
-

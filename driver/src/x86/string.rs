@@ -46,21 +46,35 @@ fn advance(c: &mut Core, op: &Op, reg: usize, by: u64) {
 }
 
 fn source_address(c: &Core, op: &Op) -> u64 {
-    linear(op, address(c, op, RSI).wrapping_add(c.cpu.segs[op.seg as usize % 7].base))
+    linear(
+        op,
+        address(c, op, RSI).wrapping_add(c.cpu.segs[op.seg as usize % 7].base),
+    )
 }
 
 fn destination_address(c: &Core, op: &Op) -> u64 {
     // ES has no base in 64-bit mode; elsewhere the decoder put its number into `src`.
-    linear(op, address(c, op, RDI).wrapping_add(c.cpu.segs[op.src as usize % 7].base))
+    linear(
+        op,
+        address(c, op, RDI).wrapping_add(c.cpu.segs[op.src as usize % 7].base),
+    )
 }
 
 /// Outside 64-bit mode, linear addresses have 32 bits.
 fn linear(op: &Op, va: u64) -> u64 {
-    if op.prefix & STACK32 != 0 { va & 0xffff_ffff } else { va }
+    if op.prefix & STACK32 != 0 {
+        va & 0xffff_ffff
+    } else {
+        va
+    }
 }
 
 fn step<W: Word>(c: &Core) -> u64 {
-    if c.cpu.system_flags & flags::DF != 0 { W::BYTES.wrapping_neg() } else { W::BYTES }
+    if c.cpu.system_flags & flags::DF != 0 {
+        W::BYTES.wrapping_neg()
+    } else {
+        W::BYTES
+    }
 }
 
 /// Runs `one` once, or, with a REP prefix, RCX times; `one` is told how many elements it may take
@@ -97,7 +111,11 @@ fn repeat(
 
 /// Elements that can be moved without leaving the pages of the given addresses, going up.
 fn elements_in_page<W: Word>(count: u64, addresses: &[u64]) -> u64 {
-    let room = addresses.iter().map(|a| PAGE_SIZE - (a & PAGE_MASK)).min().unwrap_or(0);
+    let room = addresses
+        .iter()
+        .map(|a| PAGE_SIZE - (a & PAGE_MASK))
+        .min()
+        .unwrap_or(0);
     count.min(room / W::BYTES)
 }
 
@@ -213,7 +231,11 @@ fn outs<W: Word>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 
 /// ES in modes where it has a base, else the flat pseudo segment.
 fn set_destination_segment(op: &mut Op) {
-    op.src = if super::branch::is_compat(op) { seg::ES as u8 } else { seg::FLAT as u8 };
+    op.src = if super::branch::is_compat(op) {
+        seg::ES as u8
+    } else {
+        seg::FLAT as u8
+    };
 }
 
 /// Width of the element: that of the operand which is memory or a register.

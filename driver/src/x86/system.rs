@@ -14,7 +14,11 @@ use crate::passage::Exit;
 
 /// Refuses all but privilege 0.
 fn privileged(c: &mut Core) -> Result<(), Trap> {
-    if c.cpu.cpl == 0 { Ok(()) } else { Err(c.raise(Fault::gp(0))) }
+    if c.cpu.cpl == 0 {
+        Ok(())
+    } else {
+        Err(c.raise(Fault::gp(0)))
+    }
 }
 
 fn read_cr(c: &mut Core, op: &Op) -> Result<(), Trap> {
@@ -133,7 +137,11 @@ fn lmsw<const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
 
 fn lower_lmsw(insn: &Instruction, op: &mut Op) -> Option<Body> {
     op.src = op.dst;
-    Some(if is_mem(insn, 0) { lmsw::<M> } else { lmsw::<R> })
+    Some(if is_mem(insn, 0) {
+        lmsw::<M>
+    } else {
+        lmsw::<R>
+    })
 }
 
 fn load_table(c: &mut Core, op: &Op) -> Result<TableRegister, Trap> {
@@ -206,7 +214,10 @@ fn lldt<const SRC: u8>(c: &mut Core, op: &Op) -> Result<(), Trap> {
     privileged(c)?;
     let selector = source::<u16, SRC>(c, op)?;
     c.cpu.ldtr = if selector & !3 == 0 {
-        state::Segment { selector, ..state::Segment::default() }
+        state::Segment {
+            selector,
+            ..state::Segment::default()
+        }
     } else {
         c.system_segment(selector, &[LDT])?
     };
@@ -220,14 +231,22 @@ fn lower_ltr(insn: &Instruction, op: &mut Op) -> Option<Body> {
 
 fn lower_lldt(insn: &Instruction, op: &mut Op) -> Option<Body> {
     op.src = op.dst;
-    Some(if is_mem(insn, 0) { lldt::<M> } else { lldt::<R> })
+    Some(if is_mem(insn, 0) {
+        lldt::<M>
+    } else {
+        lldt::<R>
+    })
 }
 
 fn store_selector<W: Word, const MEM: bool, const TASK: bool>(
     c: &mut Core,
     op: &Op,
 ) -> Result<(), Trap> {
-    let selector = if TASK { c.cpu.tr.selector } else { c.cpu.ldtr.selector };
+    let selector = if TASK {
+        c.cpu.tr.selector
+    } else {
+        c.cpu.ldtr.selector
+    };
     assign::<W, MEM>(c, op, W::low(u64::from(selector)))
 }
 
@@ -311,7 +330,10 @@ fn cpuid(c: &mut Core, _: &Op) -> Result<(), Trap> {
 
 fn swapgs(c: &mut Core, _: &Op) -> Result<(), Trap> {
     privileged(c)?;
-    std::mem::swap(&mut c.cpu.segs[state::seg::GS].base, &mut c.cpu.msr.kernel_gs_base);
+    std::mem::swap(
+        &mut c.cpu.segs[state::seg::GS].base,
+        &mut c.cpu.msr.kernel_gs_base,
+    );
     Ok(())
 }
 
@@ -336,7 +358,11 @@ fn int_n(c: &mut Core, op: &Op) -> Result<(), Trap> {
 }
 
 fn into(c: &mut Core, _: &Op) -> Result<(), Trap> {
-    if c.cpu.lazy.of() { Err(software_interrupt(c, vector::OF)) } else { Ok(()) }
+    if c.cpu.lazy.of() {
+        Err(software_interrupt(c, vector::OF))
+    } else {
+        Ok(())
+    }
 }
 
 /// An invalid opcode: what the CPU model does not have.

@@ -58,9 +58,10 @@ pub fn is_offered(insn: &Instruction) -> bool {
     // PREFETCHW is listed under 3DNow!, and a NOP on processors without it.
     let prefetch = matches!(insn.mnemonic(), Mnemonic::Prefetch | Mnemonic::Prefetchw);
     hint || prefetch
-        || insn.cpuid_features().iter().all(|f| {
-            FEATURES.contains(f) && !matches!(f, F::CET_SS | F::CET_IBT | F::D3NOW)
-        })
+        || insn
+            .cpuid_features()
+            .iter()
+            .all(|f| FEATURES.contains(f) && !matches!(f, F::CET_SS | F::CET_IBT | F::D3NOW))
 }
 
 /// The table, indexed by mnemonic.

@@ -29,5 +29,7 @@ pub(crate) fn read_virtual(machine: &mut Machine, start: u64, data: &mut [u8]) -
 
 /// Reads pseudo-physical memory.
 pub(crate) fn read_physical(machine: &Machine, start: Gpa, data: &mut [u8]) -> usize {
-    by_pages(start.0, data, |at, piece| machine.core().peek_physical(Gpa(at), piece))
+    by_pages(start.0, data, |at, piece| {
+        machine.core().peek_physical(Gpa(at), piece)
+    })
 }

@@ -16,16 +16,51 @@ type Run = fn(&mut Debuggee, &str, &mut String) -> Result<(), TimelineError>;
 
 const COMMANDS: &[(&str, &str, &str, Run)] = &[
     ("when", "", "where this is", when),
-    ("seek", "POS", "go there: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, bm:NAME, cp:N", seek),
+    (
+        "seek",
+        "POS",
+        "go there: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, bm:NAME, cp:N",
+        seek,
+    ),
     ("seek-ticks", "N", "go to a tick", seek),
-    ("checkpoint", "", "remember this place by a number", checkpoint),
-    ("info checkpoints", "", "list the numbered places", info_checkpoints),
+    (
+        "checkpoint",
+        "",
+        "remember this place by a number",
+        checkpoint,
+    ),
+    (
+        "info checkpoints",
+        "",
+        "list the numbered places",
+        info_checkpoints,
+    ),
     ("delete checkpoint", "N", "forget one", delete_checkpoint),
-    ("restart", "[N]", "go to a numbered place, or to the start", restart),
-    ("mark", "[NAME]", "remember this place by a name, or list the names", mark),
-    ("last-write", "ADDR[:LEN]", "who wrote there last before now", last_write),
+    (
+        "restart",
+        "[N]",
+        "go to a numbered place, or to the start",
+        restart,
+    ),
+    (
+        "mark",
+        "[NAME]",
+        "remember this place by a name, or list the names",
+        mark,
+    ),
+    (
+        "last-write",
+        "ADDR[:LEN]",
+        "who wrote there last before now",
+        last_write,
+    ),
     ("info registers", "", "all registers", info_registers),
-    ("info recording", "", "what is being replayed", info_recording),
+    (
+        "info recording",
+        "",
+        "what is being replayed",
+        info_recording,
+    ),
     ("help", "", "this list", help),
 ];
 
@@ -78,12 +113,16 @@ impl Debuggee {
             Err(error) => return Ok(Err(format!("{error}"))),
         };
         Ok(match &position {
-            Position::Bookmark(name) => {
-                self.marks.get(name).copied().ok_or_else(|| format!("there is no mark `{name}`"))
-            }
-            Position::Checkpoint(n) => {
-                self.numbered.get(n).copied().ok_or_else(|| format!("there is no checkpoint {n}"))
-            }
+            Position::Bookmark(name) => self
+                .marks
+                .get(name)
+                .copied()
+                .ok_or_else(|| format!("there is no mark `{name}`")),
+            Position::Checkpoint(n) => self
+                .numbered
+                .get(n)
+                .copied()
+                .ok_or_else(|| format!("there is no checkpoint {n}")),
             other => match other.find(&self.reader, &mut self.timeline) {
                 Ok(mark) => Ok(mark),
                 Err(error) => Err(error.to_string()),
@@ -152,7 +191,10 @@ fn restart(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), Timelin
     if rest.is_empty() {
         return d.go_to(Mark::default(), out);
     }
-    let found = rest.parse().ok().and_then(|n: u64| d.numbered.get(&n).copied());
+    let found = rest
+        .parse()
+        .ok()
+        .and_then(|n: u64| d.numbered.get(&n).copied());
     match found {
         Some(mark) => d.go_to(mark, out),
         None => {
@@ -182,8 +224,16 @@ fn last_write(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), Time
         return Ok(());
     };
     let from = d.timeline.at();
-    let watches = vec![watch(WatchSpace::Virtual, address, len.max(1), Watched::Writes)];
-    let ours = Stops { breakpoints: Vec::new(), watches };
+    let watches = vec![watch(
+        WatchSpace::Virtual,
+        address,
+        len.max(1),
+        Watched::Writes,
+    )];
+    let ours = Stops {
+        breakpoints: Vec::new(),
+        watches,
+    };
     let theirs = std::mem::replace(d.timeline.stops(), ours);
     let found = d.timeline.backward(&mut |_| true);
     let at = d.timeline.at();
@@ -213,7 +263,12 @@ fn info_registers(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), Tim
 fn info_recording(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
     let _ = writeln!(out, "{}", d.reader.path().display());
     let manifest = d.timeline.manifest();
-    let _ = writeln!(out, "{} MiB, command line: {}", manifest.memory >> 20, manifest.cmdline);
+    let _ = writeln!(
+        out,
+        "{} MiB, command line: {}",
+        manifest.memory >> 20,
+        manifest.cmdline
+    );
     Ok(())
 }
 

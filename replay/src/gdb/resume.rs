@@ -90,13 +90,19 @@ impl Debuggee {
     fn reason(&self, halt: Halt) -> MultiThreadStopReason<u64> {
         let tid = VCPU;
         match halt {
-            Halt::Arrived => {
-                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP }
-            }
-            Halt::Interrupted => {
-                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGINT }
-            }
-            Halt::Breakpoint if self.hardware.contains(&self.timeline.machine().core().cpu.rip) => {
+            Halt::Arrived => MultiThreadStopReason::SignalWithThread {
+                tid,
+                signal: Signal::SIGTRAP,
+            },
+            Halt::Interrupted => MultiThreadStopReason::SignalWithThread {
+                tid,
+                signal: Signal::SIGINT,
+            },
+            Halt::Breakpoint
+                if self
+                    .hardware
+                    .contains(&self.timeline.machine().core().cpu.rip) =>
+            {
                 MultiThreadStopReason::HwBreak(tid)
             }
             Halt::Breakpoint => MultiThreadStopReason::SwBreak(tid),
@@ -106,14 +112,20 @@ impl Debuggee {
                     (true, false) => WatchKind::Read,
                     _ => WatchKind::Write,
                 };
-                MultiThreadStopReason::Watch { tid, kind, addr: hit.address }
+                MultiThreadStopReason::Watch {
+                    tid,
+                    kind,
+                    addr: hit.address,
+                }
             }
-            Halt::Start => {
-                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::Begin }
-            }
-            Halt::End => {
-                MultiThreadStopReason::ReplayLog { tid: Some(tid), pos: ReplayLogPosition::End }
-            }
+            Halt::Start => MultiThreadStopReason::ReplayLog {
+                tid: Some(tid),
+                pos: ReplayLogPosition::Begin,
+            },
+            Halt::End => MultiThreadStopReason::ReplayLog {
+                tid: Some(tid),
+                pos: ReplayLogPosition::End,
+            },
         }
     }
 }

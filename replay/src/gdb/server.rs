@@ -86,7 +86,9 @@ impl FromStr for Listen {
         if text.contains('/') {
             return Ok(Listen::Unix(text.into()));
         }
-        let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'));
+        let port = text
+            .strip_prefix("localhost:")
+            .or_else(|| text.strip_prefix(':'));
         let address = match port.unwrap_or(text).parse::<u16>() {
             Ok(port) => local(port),
             Err(_) if text == "localhost" || text.is_empty() => local(PORT),
@@ -166,7 +168,11 @@ impl Server {
                 }
             })
             .map_err(refused)?;
-        Ok(Server { address, accepted, busy })
+        Ok(Server {
+            address,
+            accepted,
+            busy,
+        })
     }
 
     /// Where it waits; the port, if it was to be found.
@@ -225,7 +231,10 @@ where
     S: ConnectionExt<Error = io::Error>,
 {
     let wire = Wire::new(stream, Arc::clone(&debuggee.physical));
-    let stub = match GdbStub::builder(wire).packet_buffer_size(PACKET_BYTES_MAX).build() {
+    let stub = match GdbStub::builder(wire)
+        .packet_buffer_size(PACKET_BYTES_MAX)
+        .build()
+    {
         Ok(stub) => stub,
         Err(error) => return Ok(format!("the debugger cannot be served: {error}")),
     };
@@ -248,7 +257,9 @@ fn refuse(stream: Stream) {
         let mut question = [0; 4096];
         if stream.read(&mut question).is_ok() {
             let sentence = "E.another debugger is attached to this recording";
-            let _ = stream.write_all(b"+").and_then(|()| stream.write_all(&framed(sentence)));
+            let _ = stream
+                .write_all(b"+")
+                .and_then(|()| stream.write_all(&framed(sentence)));
         }
     }
     match stream {
@@ -282,6 +293,9 @@ mod tests {
         }
         let open = "0.0.0.0:1234".parse::<Listen>();
         assert!(matches!(open, Err(ListenError::NotLoopback(_))), "{open:?}");
-        assert!(matches!("a b".parse::<Listen>(), Err(ListenError::Address(_))));
+        assert!(matches!(
+            "a b".parse::<Listen>(),
+            Err(ListenError::Address(_))
+        ));
     }
 }

@@ -166,7 +166,11 @@ impl MultiThreadBase for Debuggee {
 
     fn write_addrs(&mut self, _: u64, data: &[u8], _: Tid) -> TargetResult<(), Self> {
         // gdb asks with no bytes whether it could.
-        if data.is_empty() { Ok(()) } else { Err(TargetError::Errno(memory::EROFS)) }
+        if data.is_empty() {
+            Ok(())
+        } else {
+            Err(TargetError::Errno(memory::EROFS))
+        }
     }
 
     fn list_active_threads(
@@ -203,7 +207,10 @@ impl ThreadExtraInfo for Debuggee {
         } else {
             "user"
         };
-        Ok(fill(format!("vCPU 0, {what}, {}", self.timeline.at()).as_bytes(), buf))
+        Ok(fill(
+            format!("vCPU 0, {what}, {}", self.timeline.at()).as_bytes(),
+            buf,
+        ))
     }
 }
 
@@ -219,7 +226,10 @@ impl TargetDescriptionXmlOverride for Debuggee {
             return Err(TargetError::NonFatal);
         }
         let xml = self.description.as_bytes();
-        let rest = usize::try_from(offset).ok().and_then(|at| xml.get(at..)).unwrap_or_default();
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|at| xml.get(at..))
+            .unwrap_or_default();
         Ok(fill(&rest[..rest.len().min(length)], buf))
     }
 }

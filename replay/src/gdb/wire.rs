@@ -100,7 +100,8 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
                 Some(u8::from(self.physical.load(Ordering::Relaxed)).to_string())
             }
             (_, Some("Qqemu.PhyMemMode:1" | "Qqemu.PhyMemMode:0")) => {
-                self.physical.store(payload.ends_with(b"1"), Ordering::Relaxed);
+                self.physical
+                    .store(payload.ends_with(b"1"), Ordering::Relaxed);
                 Some("OK".to_owned())
             }
             // There is one thread, so it does not matter which are meant.
@@ -109,7 +110,11 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
             (b'X', _) => {
                 // No bytes: only asks whether the packet is known.
                 let none = payload.ends_with(b",0:");
-                Some(if none { "OK".to_owned() } else { READ_ONLY.to_owned() })
+                Some(if none {
+                    "OK".to_owned()
+                } else {
+                    READ_ONLY.to_owned()
+                })
             }
             _ => None,
         }
@@ -175,7 +180,9 @@ mod tests {
 
     impl ConnectionExt for Script {
         fn read(&mut self) -> io::Result<u8> {
-            self.0.pop_front().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            self.0
+                .pop_front()
+                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         }
         fn peek(&mut self) -> io::Result<Option<u8>> {
             Ok(self.0.front().copied())
@@ -219,7 +226,8 @@ mod tests {
             let expected = String::from_utf8(framed(answer)).unwrap();
             assert_eq!(answered, format!("+{expected}"), "{packet}");
         }
-        let (_, answered, _) = through(b"$QStartNoAckMode#b0$Qqemu.PhyMemMode:1#00$qqemu.PhyMemMode#00");
+        let (_, answered, _) =
+            through(b"$QStartNoAckMode#b0$Qqemu.PhyMemMode:1#00$qqemu.PhyMemMode#00");
         assert_eq!(answered, "$OK#9a$1#31");
     }
 

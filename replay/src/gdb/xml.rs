@@ -17,8 +17,9 @@ const SEGMENTS: [(&str, usize); 6] = [
     ("fs", seg::FS),
     ("gs", seg::GS),
 ];
-const X87_NAMES: [&str; 8] =
-    ["fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop"];
+const X87_NAMES: [&str; 8] = [
+    "fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop",
+];
 /// Control registers, beyond what gdb knows by itself.
 const CONTROL_NAMES: [&str; 6] = ["cr0", "cr2", "cr3", "cr4", "efer", "k_gs_base"];
 
@@ -30,9 +31,23 @@ pub(crate) fn target_description() -> String {
          <feature name=\"org.gnu.gdb.i386.core\"><flags id=\"eflags\" size=\"4\">",
     );
     let flags = [
-        ("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9),
-        ("DF", 10), ("OF", 11), ("NT", 14), ("RF", 16), ("VM", 17), ("AC", 18), ("VIF", 19),
-        ("VIP", 20), ("ID", 21),
+        ("CF", 0),
+        ("", 1),
+        ("PF", 2),
+        ("AF", 4),
+        ("ZF", 6),
+        ("SF", 7),
+        ("TF", 8),
+        ("IF", 9),
+        ("DF", 10),
+        ("OF", 11),
+        ("NT", 14),
+        ("RF", 16),
+        ("VM", 17),
+        ("AC", 18),
+        ("VIF", 19),
+        ("VIP", 20),
+        ("ID", 21),
     ];
     for (name, bit) in flags {
         xml += &format!("<field name=\"{name}\" start=\"{bit}\" end=\"{bit}\"/>");
@@ -42,7 +57,11 @@ pub(crate) fn target_description() -> String {
         xml += &format!("<reg name=\"{name}\" bitsize=\"{bits}\" type=\"{kind}\"{group}/>");
     };
     for name in GENERAL_NAMES {
-        let kind = if matches!(name, "rbp" | "rsp") { "data_ptr" } else { "int64" };
+        let kind = if matches!(name, "rbp" | "rsp") {
+            "data_ptr"
+        } else {
+            "int64"
+        };
         reg(name, 64, kind, "");
     }
     reg("rip", 64, "code_ptr", "");
@@ -109,7 +128,14 @@ pub(crate) fn registers(core: &Core) -> Vec<u8> {
 }
 
 fn control(cpu: &Cpu) -> [u64; 6] {
-    [cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.efer, cpu.msr.kernel_gs_base]
+    [
+        cpu.cr0,
+        cpu.cr2,
+        cpu.cr3,
+        cpu.cr4,
+        cpu.efer,
+        cpu.msr.kernel_gs_base,
+    ]
 }
 
 /// The stack of the x87 unit from its top, then its other registers.
@@ -164,7 +190,10 @@ pub(crate) fn text(core: &Core) -> String {
     );
     for (name, which) in SEGMENTS {
         let s = &cpu.segs[which];
-        out += &format!("{name}={:04x} {:016x} {:08x} {:04x}\n", s.selector, s.base, s.limit, s.attr);
+        out += &format!(
+            "{name}={:04x} {:016x} {:08x} {:04x}\n",
+            s.selector, s.base, s.limit, s.attr
+        );
     }
     for (name, value) in CONTROL_NAMES.iter().zip(control(cpu)) {
         out += &format!("{}={value:016x}\n", name.to_uppercase());
@@ -184,14 +213,13 @@ mod tests {
             .skip(1)
             .map(|rest| rest.split('"').next().unwrap().parse::<usize>().unwrap())
             .sum();
-        let machine = colinux_driver::machine::Machine::empty(
-            &colinux_driver::machine::MachineConfig {
+        let machine =
+            colinux_driver::machine::Machine::empty(&colinux_driver::machine::MachineConfig {
                 memory_bytes: 1 << 20,
                 rtc_epoch_s: 0,
                 ns_per_tick: 1,
                 quantum_ticks: 1,
-            },
-        );
+            });
         assert_eq!(registers(machine.core()).len() * 8, bits);
         for (open, close) in [("<feature ", "</feature>"), ("<union ", "</union>")] {
             assert_eq!(xml.matches(open).count(), xml.matches(close).count());
