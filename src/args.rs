@@ -27,6 +27,10 @@ pub(crate) struct Common {
     /// Say more; twice for even more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Back end of the vCPU: 0 interprets, 1 runs hot code on the host's own CPU where it can. The
+    /// recording is the same.
+    #[arg(long, global = true, value_name = "0|1", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) tier: u8,
 }
 
 /// What to do.

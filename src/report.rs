@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use colinux_driver::jit::Tier;
+
 use crate::args::Common;
 use crate::exit::Failure;
 
@@ -19,6 +21,15 @@ impl Report {
     /// Whether more was asked for.
     pub(crate) fn is_verbose(&self) -> bool {
         self.common.verbose > 0
+    }
+
+    /// The back end that was asked for.
+    pub(crate) fn tier(&self) -> Tier {
+        if self.common.tier == 0 {
+            Tier::Zero
+        } else {
+            Tier::One
+        }
     }
 
     /// A line of a result. A closed pipe ends the program quietly, as it does others.

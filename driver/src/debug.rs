@@ -128,7 +128,8 @@ impl Stops {
             return;
         }
         match &mut core.watches {
-            Some(watches) if watches.list == plan.watches => watches.hit = None,
+            // An access that has been noted is still to be reported.
+            Some(watches) if watches.list == plan.watches => {}
             other => {
                 *other = Some(Box::new(Watches {
                     list: plan.watches.clone(),
@@ -160,7 +161,10 @@ impl Stops {
     }
 
     /// The machine has been put elsewhere.
-    pub(crate) fn moved(&mut self, to: Arrival) {
+    pub(crate) fn moved(&mut self, to: Arrival, core: &mut Core) {
+        if let Some(watches) = &mut core.watches {
+            watches.hit = None;
+        }
         self.stalls = to;
         self.found = None;
     }

@@ -701,10 +701,9 @@ impl Machine {
         self.barren = (state.tick, state.barren);
         self.restarts = 0;
         self.pause = false;
-        self.stops.moved(Arrival {
-            tick: state.tick,
-            attempt: 0,
-        });
+        let tick = state.tick;
+        self.stops
+            .moved(Arrival { tick, attempt: 0 }, &mut self.core);
     }
 
     /// The digest of the whole state: equal states have equal digests on every host.

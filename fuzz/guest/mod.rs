@@ -7,6 +7,7 @@ pub mod insns;
 pub mod world;
 
 use colinux_driver::debug::{DebugPlan, Watch, WatchSpace};
+use colinux_driver::jit::Tier;
 use colinux_driver::machine::{Machine, MachineConfig, Stop};
 use colinux_driver::observer::{Kind, Observation, Wanted};
 use colinux_driver::tick::Tick;
@@ -167,7 +168,7 @@ fn same<'a>(
 }
 
 /// Makes a guest from these bytes and runs it in one go; in pieces, observed less, stopped for a
-/// debugger and digested often; and with a change to another machine in the middle. What it came to, if it was waited
+/// debugger and digested often, perhaps translated; and translated, with a change to another machine in the middle. What it came to, if it was waited
 /// for.
 pub fn check(bytes: &[u8]) -> Option<End> {
     let from = &mut Choices::new(bytes);
@@ -194,6 +195,9 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     if from.chance(96) {
         run.disturb(from);
     }
+    if from.chance(128) {
+        run.machine.set_tier(Tier::One);
+    }
     let mut cut = start;
     while run.ended.is_none() && cut < limit {
         cut += match from.word() % 4 {
@@ -215,10 +219,12 @@ pub fn check(bytes: &[u8]) -> Option<End> {
     same(kept, &less, "in pieces");
 
     let mut run = Run::new(world.machine(&config), Wanted::ALL);
+    run.machine.set_tier(Tier::One);
     run.until(start + 1 + from.word() % whole.tick.saturating_sub(start).clamp(1, TICKS));
     let other = copy(&run.machine, &config);
     assert_eq!(other.state(), run.machine.state(), "state after a restore");
     run.machine = other;
+    run.machine.set_tier(Tier::One);
     run.machine.want(Wanted::ALL);
     run.until(limit);
     if run.given_up() {

@@ -18,7 +18,7 @@ const PIECE_PAGES: usize = 512;
 /// Host memory that checkpoints may take, unless asked otherwise.
 pub const BUDGET_BYTES: u64 = 1 << 30;
 /// Ticks between the checkpoints of a first pass.
-pub const GRID_TICKS: u64 = 50_000_000;
+pub const GRID_TICKS: u64 = 10_000_000;
 /// Checkpoints near the cursor that are kept.
 const LOCAL_MAX: usize = 24;
 
@@ -269,6 +269,10 @@ impl Checkpoints {
         for (_, tick) in &locals[..surplus] {
             self.by_tick.remove(tick);
         }
+        // Counting what is still in use takes a look at all of it: only when it may matter.
+        if self.most_bytes() <= self.budget {
+            return;
+        }
         while self.bytes() > self.budget && self.by_tick.len() > 4 {
             let oldest = locals.iter().map(|(_, tick)| *tick).find(|tick| {
                 *tick != cursor && self.by_tick.get(tick).is_some_and(|c| c.keep != Keep::Grid)
@@ -287,9 +291,19 @@ impl Checkpoints {
         }
     }
 
+    /// No less than [`Checkpoints::bytes`], without counting.
+    fn most_bytes(&self) -> u64 {
+        self.pool.versions.len() as u64 * PAGE_SIZE + self.states()
+    }
+
+    /// What they take beside pages.
+    fn states(&self) -> u64 {
+        self.by_tick.values().map(Checkpoint::bytes).sum()
+    }
+
     /// Bytes of host memory they take.
     pub fn bytes(&mut self) -> u64 {
-        self.pool.sweep() + self.by_tick.values().map(Checkpoint::bytes).sum::<u64>()
+        self.pool.sweep() + self.states()
     }
 }
 

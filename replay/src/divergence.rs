@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use colinux_driver::jit::Tier;
 use colinux_tracer::{Cursor, Event, Reader, StateDigest, TraceError};
 
 use crate::error::ReplayError;
@@ -161,7 +162,10 @@ impl EventSink for Comparing {
         while self.let_go == 0 {
             match self.next()? {
                 Next::LetGo(count) => self.let_go = count,
-                Next::Event(at, expected) => return Ok(self.compare((at, expected), (tick, event))),
+                Next::Event(at, expected) => {
+                    self.compare((at, expected), (tick, event));
+                    return Ok(());
+                }
                 Next::Nothing if self.compared.cut => {
                     self.exhausted = true;
                     return Ok(());
@@ -207,9 +211,11 @@ impl Comparing {
 /// the comparison by returning false.
 pub fn verify(
     reader: &Reader,
+    tier: Tier,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<Verdict>, ReplayError> {
     let mut session = Session::open(reader)?;
+    session.runner_mut().machine_mut().set_tier(tier);
     // Whatever is missing from the file, what is there is compared.
     let cut = session.end().is_none() || reader.recovery().is_some();
     let mut comparing = Comparing {

@@ -1,6 +1,7 @@
 //! Recording: a machine that runs live, and everything that comes from outside written down before
 //! the guest acts on it.
 
+use colinux_driver::jit::Tier;
 use colinux_driver::machine::Unsupported;
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::VirtualTime;
@@ -155,6 +156,12 @@ impl Recorder {
             until_panic: false,
             alarms: Vec::new(),
         })
+    }
+
+    /// Runs on this back end, if the host can.
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.runner.machine_mut().set_tier(tier);
+        self
     }
 
     /// Ends the recording at the first host quantum after a panic.

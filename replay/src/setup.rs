@@ -3,6 +3,7 @@
 use crate::hooks::KernelHooks;
 use colinux_driver::boot::{self, BootError, BootSpec};
 use colinux_driver::cpu::cpuid;
+use colinux_driver::jit::Tier;
 use colinux_driver::layout;
 use colinux_driver::machine::{Machine, MachineConfig};
 use colinux_tracer::{
@@ -225,5 +226,8 @@ pub fn build(
         ns_per_tick: manifest.ns_per_tick,
         quantum_ticks: quantum.unwrap_or(QUANTUM_TICKS),
     };
-    Ok((Machine::new(&config, &image), hooks))
+    let mut machine = Machine::new(&config, &image);
+    // The quickest back end this host has; which one it is shows in no state.
+    machine.set_tier(Tier::One);
+    Ok((machine, hooks))
 }

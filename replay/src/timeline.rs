@@ -255,7 +255,18 @@ impl Timeline {
         let Some(before) = self.before()? else {
             return Ok(Halt::Start);
         };
-        self.seek(before, &mut |_| true)
+        let arrived = self.seek(before, &mut |_| true)?;
+        if self.stops.watches.is_empty() {
+            return Ok(arrived);
+        }
+        // Whether the instruction that was taken back accesses what is watched is seen by taking
+        // it again.
+        let halt = self.step()?;
+        self.seek(before, &mut |_| true)?;
+        Ok(match halt {
+            Halt::Watch(hit) if Mark::from(hit.during) == before => halt,
+            _ => arrived,
+        })
     }
 
     /// The place one step before the cursor.

@@ -97,7 +97,9 @@ fn record_to(
         }
         failure
     })?;
-    let recorder = recorder.until_panic(args.record.until == Some(Until::Panic));
+    let recorder = recorder
+        .until_panic(args.record.until == Some(Until::Panic))
+        .tier(report.tier());
     if ours {
         store::set_latest(output);
     }

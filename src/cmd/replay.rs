@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Replay, report: &Report) -> Result<u8, Failure> {
     } else {
         Session::with_events(&reader, EventMask::from_levels(&Levels::off()))?
     };
+    session.runner_mut().machine_mut().set_tier(report.tier());
     let until = match &args.goto {
         Some(position) => dump::tick_of(position, &reader)?,
         None => u64::MAX,

@@ -20,6 +20,7 @@ fn session_at(args: &At, report: &Report) -> Result<Session, Failure> {
         report.note(format!("{}: {recovery}", path.display()));
     }
     let mut session = Session::with_events(&reader, EventMask::NONE)?;
+    session.runner_mut().machine_mut().set_tier(report.tier());
     let until = args.at.map_or(u64::MAX, |t| t.0);
     if args.at.is_some() && until > session.last_tick() {
         return Err(Failure::usage(format!(

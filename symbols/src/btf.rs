@@ -8,6 +8,7 @@ mod name;
 mod print;
 #[cfg(test)]
 pub(crate) mod synthetic;
+mod view;
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,7 @@ use crate::kallsyms::{Kallsyms, name_hash};
 
 pub use member::Member;
 pub use print::{NoContext, PrintContext};
+pub use view::{Composite, Enumeration, Field, Int, Params};
 
 /// Number of a type in its table; 0 is `void`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,62 +60,6 @@ impl Kind {
     }
 }
 
-/// A number type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Int<'b> {
-    /// `unsigned long` and so on.
-    pub name: &'b str,
-    /// Size in bytes.
-    pub size: u32,
-    /// Has a sign.
-    pub signed: bool,
-    /// Shown as a character.
-    pub is_char: bool,
-    /// `_Bool`.
-    pub is_bool: bool,
-}
-
-/// A structure or union.
-#[derive(Clone, Copy, Debug)]
-pub struct Composite<'b> {
-    /// Its tag; empty when it has none.
-    pub name: &'b str,
-    /// Size in bytes.
-    pub size: u32,
-    /// A union rather than a structure.
-    pub is_union: bool,
-    btf: &'b Btf,
-    raw: &'b [u8],
-    has_bitfields: bool,
-}
-
-/// One member of a structure, union or one parameter of a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field<'b> {
-    /// Its name; empty for an anonymous member.
-    pub name: &'b str,
-    /// Its type.
-    pub ty: TypeId,
-    /// Where it starts, in bits.
-    pub bit_offset: u32,
-    /// Width of a bit field, 0 for an ordinary member.
-    pub bit_size: u32,
-}
-
-/// An enumeration.
-#[derive(Clone, Copy, Debug)]
-pub struct Enumeration<'b> {
-    /// Its tag; empty when it has none.
-    pub name: &'b str,
-    /// Size in bytes.
-    pub size: u32,
-    /// Has negative values.
-    pub signed: bool,
-    btf: &'b Btf,
-    raw: &'b [u8],
-    wide: bool,
-}
-
 /// One record of the table.
 #[derive(Clone, Copy, Debug)]
 pub enum Type<'b> {
@@ -145,13 +91,6 @@ pub enum Type<'b> {
     Var(&'b str, TypeId),
     /// A section, or a remark on another record: nothing a value can have.
     Other,
-}
-
-/// The parameters of a function prototype.
-#[derive(Clone, Copy, Debug)]
-pub struct Params<'b> {
-    btf: &'b Btf,
-    raw: &'b [u8],
 }
 
 /// A type table; that of a module continues the kernel's.
@@ -460,58 +399,6 @@ fn record_size(types: &[u8], at: usize) -> Option<usize> {
                 _ => return None,
             },
     )
-}
-
-impl<'b> Composite<'b> {
-    /// The members in order of declaration.
-    pub fn fields(&self) -> impl Iterator<Item = Field<'b>> + use<'b> {
-        let Self {
-            btf, has_bitfields, ..
-        } = *self;
-        self.raw.as_chunks::<12>().0.iter().filter_map(move |raw| {
-            let place = raw.le_u32(8)?;
-            let split = (place & 0x00ff_ffff, place >> 24);
-            let (bit_offset, bit_size) = if has_bitfields { split } else { (place, 0) };
-            let (name, ty) = (btf.string(raw.le_u32(0)?), TypeId(raw.le_u32(4)?));
-            Some(Field {
-                name,
-                ty,
-                bit_offset,
-                bit_size,
-            })
-        })
-    }
-}
-
-impl<'b> Enumeration<'b> {
-    /// Names and values; unsigned 64-bit values keep their bits.
-    pub fn values(&self) -> impl Iterator<Item = (&'b str, i64)> + use<'b> {
-        let Self {
-            btf, wide, signed, ..
-        } = *self;
-        let step = if wide { 12 } else { 8 };
-        self.raw.chunks_exact(step).filter_map(move |raw| {
-            let low = raw.le_u32(4)?;
-            let value = match (wide, signed) {
-                (true, _) => (u64::from(raw.le_u32(8)?) << 32 | u64::from(low)) as i64,
-                (false, true) => i64::from(low as i32),
-                (false, false) => i64::from(low),
-            };
-            Some((btf.string(raw.le_u32(0)?), value))
-        })
-    }
-}
-
-impl<'b> Params<'b> {
-    /// Name and type of each parameter; the last may be unnamed `void` for `...`.
-    pub fn iter(&self) -> impl Iterator<Item = (&'b str, TypeId)> + use<'b> {
-        let btf = self.btf;
-        self.raw
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .filter_map(move |raw| Some((btf.string(raw.le_u32(0)?), TypeId(raw.le_u32(4)?))))
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod sweep;
 mod unit;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub struct DebugImage {
     text: Range<u64>,
     /// Where each compilation unit has code, by `.debug_aranges`, sorted.
     aranges: OnceLock<Vec<(Range<u64>, usize)>>,
-    /// The same by the units themselves; made only when an address is not in `aranges`.
+    /// The same by the units that `.debug_aranges` leaves out; made when an address is not there.
     roots: OnceLock<Vec<(Range<u64>, usize)>>,
     units: OnceLock<Vec<usize>>,
     tables: Mutex<HashMap<usize, Arc<UnitTable>>>,
@@ -245,8 +245,10 @@ impl DebugImage {
 
     fn read_roots(&self) -> Vec<(Range<u64>, usize)> {
         let dwarf = self.dwarf();
+        let aranges = self.aranges.get_or_init(|| self.read_aranges());
+        let known: HashSet<usize> = aranges.iter().map(|a| a.1).collect();
         let mut all = Vec::new();
-        for &offset in self.units() {
+        for &offset in self.units().iter().filter(|u| !known.contains(u)) {
             let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset));
             let Ok(unit) = header.and_then(|h| dwarf.unit(h)) else {
                 continue;

@@ -1,7 +1,7 @@
 //! The symbol index: what DWARF says about every address of an image, in a file of a few megabytes
 //! that is mapped and asked as it lies.
 //!
-//! Layout, little-endian, one after another: a header of [`format::HEADER`] bytes; then the parts,
+//! Layout, little-endian, one after another: a header of 256 bytes; then the parts,
 //! each at an offset and with a length that the header gives. Addresses are 32-bit offsets from
 //! the image's lowest code address. The header has a checksum of its own and one of all that
 //! follows it. The file is named by the build id, written beside its place and renamed into it, so

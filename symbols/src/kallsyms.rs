@@ -1,7 +1,7 @@
 //! The kernel's own name table, read from its image alone.
 //!
 //! `scripts/kallsyms.c` writes it into `.rodata` without any marker, so it is found by its shape
-//! (see [`locate`]) and then unpacked once: names in one string, addresses as 32-bit offsets.
+//! (see `locate`) and then unpacked once: names in one string, addresses as 32-bit offsets.
 
 mod locate;
 #[cfg(test)]

@@ -11,15 +11,15 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// A folder with a store of its own, removed at the end.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     dir: TempDir,
 }
 
 /// What a run of the binary came to.
-pub struct Run {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl fmt::Display for Run {
@@ -43,25 +43,25 @@ impl From<Output> for Run {
 }
 
 impl Sandbox {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Sandbox {
             dir: tempfile::tempdir().unwrap(),
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file and gives its path.
-    pub fn file(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// The binary, in this folder, with nothing on its standard input.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_colinux-trace"));
         command
             .args(args)
@@ -71,13 +71,13 @@ impl Sandbox {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Run {
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         self.command(args).output().unwrap().into()
     }
 
     /// Runs what has to succeed.
     #[track_caller]
-    pub fn ok(&self, args: &[&str]) -> Run {
+    pub(crate) fn ok(&self, args: &[&str]) -> Run {
         let run = self.run(args);
         assert_eq!(run.code, Some(0), "{args:?}: {run}");
         run
@@ -85,7 +85,7 @@ impl Sandbox {
 }
 
 /// Path of a fetched Debian cloud kernel; fetches it the first time.
-pub fn kernel(version: &str) -> String {
+pub(crate) fn kernel(version: &str) -> String {
     // Tests of one file run side by side; one fetch at a time is enough.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -125,7 +125,7 @@ impl Core {
         if !self.armed.fetch || self.cpu.system_flags & flags::RF != 0 {
             return None;
         }
-        let (dr7, rip) = (self.cpu.dr[7], self.cpu.rip);
+        let (dr7, rip) = (self.cpu.dr[7], self.cpu.linear_rip());
         let hits = (0..4)
             .filter(|n| kind(dr7, *n) == Some(ON_FETCH) && self.cpu.dr[*n] == rip)
             .fold(0, |bits, n| bits | 1 << n);
@@ -135,7 +135,7 @@ impl Core {
     /// How many operations of the block at RIP come before the next instruction breakpoint.
     #[cold]
     pub(crate) fn until_breakpoint(&self, block: &Block) -> usize {
-        let (dr7, rip) = (self.cpu.dr[7], self.cpu.rip);
+        let (dr7, rip) = (self.cpu.dr[7], self.cpu.linear_rip());
         (0..4)
             .filter(|n| kind(dr7, *n) == Some(ON_FETCH))
             .filter_map(|n| {

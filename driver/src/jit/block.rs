@@ -1,6 +1,7 @@
 //! Translates one block: accesses, jumps, and what is left to tier 0.
 
 use std::mem::offset_of;
+use std::ops::RangeInclusive;
 
 use iced_x86::{Encoder, Instruction};
 
@@ -8,6 +9,7 @@ use super::buffer::{Cell, CodeBuffer};
 use super::emit::{Alu, Asm, ENV, Fixup, GUEST_SP, Mem, NONE, RAX, S1, S2, cc};
 use super::flags::FlagState;
 use super::form::{Form, Shape, Touch};
+use super::group::Group;
 use super::state::Native;
 use super::trampoline::{Site, Trampolines, env, guest, native, pinned};
 use crate::core::Core;
@@ -35,7 +37,8 @@ pub(super) struct JumpTarget {
 #[derive(Debug)]
 struct SlowPath {
     fixups: Vec<Fixup>,
-    insn: usize,
+    /// What tier 0 does instead.
+    insns: RangeInclusive<usize>,
     /// Where to go on, and whether the processor has to have the flags there.
     after: Option<(usize, bool)>,
 }
@@ -68,6 +71,14 @@ pub(super) struct Builder<'a> {
     in_page: u64,
     slow: Vec<SlowPath>,
     slow_now: Option<SlowPath>,
+    groups: &'a [Group],
+    /// For accesses in groups, where they are relative to the group's pointer.
+    offsets: &'a [Option<i32>],
+    /// The groups already begun; the last one's way out, while it lasts.
+    groups_begun: usize,
+    group_slow: Option<SlowPath>,
+    /// The operand's displacement from S1.
+    pub(super) at: i32,
     pub(super) exits: Vec<ExitCell>,
     far_exits: Vec<(usize, Fixup)>,
 }
@@ -79,6 +90,8 @@ pub(super) struct Input<'a> {
     pub(super) shapes: &'a [Shape],
     pub(super) dead: &'a [bool],
     pub(super) sites: &'a [Site],
+    pub(super) groups: &'a [Group],
+    pub(super) offsets: &'a [Option<i32>],
     pub(super) user: usize,
     pub(super) in_page: u64,
     pub(super) trampolines: Trampolines,
@@ -125,6 +138,11 @@ impl<'a> Builder<'a> {
             in_page: input.in_page,
             slow: Vec::new(),
             slow_now: None,
+            groups: input.groups,
+            offsets: input.offsets,
+            groups_begun: 0,
+            group_slow: None,
+            at: 0,
             exits: Vec::new(),
             far_exits: Vec::new(),
         }
@@ -137,10 +155,12 @@ impl<'a> Builder<'a> {
         self.asm.alu_store_imm(Alu::Sub, budget, count as i32);
         let out_of_budget = self.asm.jcc(cc::S);
         for i in 0..count {
+            self.begin_group(i);
             self.instruction(i)?;
-            if let Some(mut slow) = self.slow_now.take() {
-                let ended = self.shapes[i].form.ends_block();
-                let goes_on = (self.asm.position(), self.flags.host != 0);
+            let ended = self.shapes[i].form.ends_block();
+            let goes_on = (self.asm.position(), self.flags.host != 0);
+            let group = self.group_slow.take_if(|slow| *slow.insns.end() == i);
+            for mut slow in self.slow_now.take().into_iter().chain(group) {
                 slow.after = (!ended).then_some(goes_on);
                 self.slow.push(slow);
             }
@@ -167,7 +187,9 @@ impl<'a> Builder<'a> {
         for fixup in slow.fixups {
             self.asm.bind(fixup);
         }
-        self.call_tier_zero(slow.insn);
+        for insn in slow.insns {
+            self.call_tier_zero(insn);
+        }
         if let Some((position, flags)) = slow.after {
             if flags {
                 FlagState::in_memory().need(&mut self.asm, super::flags::ALL);
@@ -192,12 +214,44 @@ impl<'a> Builder<'a> {
     /// A jump to tier 0's version of the instruction, taken on a condition.
     pub(super) fn slow_if(&mut self, i: usize, condition: u8) {
         let fixup = self.asm.jcc(condition);
-        let slow = self.slow_now.get_or_insert(SlowPath {
-            fixups: Vec::new(),
-            insn: i,
-            after: None,
-        });
+        let slow = self.slow_now.get_or_insert_with(|| SlowPath::new(i..=i));
         slow.fixups.push(fixup);
+    }
+
+    /// The operand's displacement from S1, for instructions that are not special.
+    pub(super) fn displacement(&self, i: usize) -> i32 {
+        self.offsets[i].unwrap_or(0)
+    }
+
+    /// Whether S1 holds the pointer of a group.
+    pub(super) fn in_group(&self) -> bool {
+        self.group_slow.is_some()
+    }
+
+    /// If a group begins here, makes S1 its pointer.
+    fn begin_group(&mut self, i: usize) {
+        let Some(group) = self.groups.get(self.groups_begun) else { return };
+        if *group.insns.start() != i {
+            return;
+        }
+        let group = group.clone();
+        self.groups_begun += 1;
+        self.flags.save(&mut self.asm);
+        let base = match group.base {
+            REG_BLOCK => {
+                self.asm.load(S1, guest(REG_BLOCK));
+                S1
+            }
+            r => self.value(r & 15, S1),
+        };
+        self.asm.lea(S1, Mem::at(base, group.lowest as i32));
+        self.access(i, group.touch, group.span);
+        if group.aligned {
+            self.require_alignment(i);
+        }
+        let mut slow = SlowPath::new(group.insns);
+        slow.fixups = self.slow_now.take().map(|slow| slow.fixups).unwrap_or_default();
+        self.group_slow = Some(slow);
     }
 
     /// A guest register as a host register; those in memory are loaded into `scratch`.
@@ -241,6 +295,11 @@ impl<'a> Builder<'a> {
 
     /// Leaves in S1 a host pointer to the memory operand. Flags are in memory afterwards.
     pub(super) fn access_operand(&mut self, i: usize, touch: Touch, size: u64) {
+        if let Some(at) = self.offsets[i] {
+            self.at = at;
+            return;
+        }
+        self.at = 0;
         self.flags.save(&mut self.asm);
         self.offset(i, S1, false);
         let segment = self.ops[i].seg;
@@ -319,13 +378,28 @@ impl<'a> Builder<'a> {
         self.flags.clobbered();
     }
 
+    /// Leaves in S1, with `at`, a host pointer to 8 bytes of the stack.
+    pub(super) fn access_stack(&mut self, i: usize, touch: Touch, disp: i32) {
+        if let Some(at) = self.offsets[i] {
+            self.at = at;
+            return;
+        }
+        self.at = 0;
+        self.flags.save(&mut self.asm);
+        self.asm.lea(S1, Mem::at(GUEST_SP, disp));
+        self.access(i, touch, 8);
+    }
+
+    /// The operand S1 points to.
+    pub(super) fn operand(&self) -> Mem {
+        Mem::at(S1, self.at)
+    }
+
     /// Pushes what `value` puts into a register, given S2 as scratch.
     pub(super) fn push(&mut self, i: usize, value: impl FnOnce(&mut Self) -> u8) {
-        self.flags.save(&mut self.asm);
-        self.asm.lea(S1, Mem::at(GUEST_SP, -8));
-        self.access(i, Touch::Write, 8);
+        self.access_stack(i, Touch::Write, -8);
         let from = value(self);
-        self.asm.store(Mem::at(S1, 0), from);
+        self.asm.store(self.operand(), from);
         self.asm.lea(GUEST_SP, Mem::at(GUEST_SP, -8));
     }
 
@@ -417,6 +491,12 @@ impl<'a> Builder<'a> {
         a.store_sized(native(offset_of!(Native, flags)), RAX, 2);
         a.mov(RAX, S1);
         self.flags = FlagState::in_memory();
+    }
+}
+
+impl SlowPath {
+    fn new(insns: RangeInclusive<usize>) -> Self {
+        SlowPath { fixups: Vec::new(), insns, after: None }
     }
 }
 

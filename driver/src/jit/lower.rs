@@ -43,13 +43,13 @@ pub(super) fn sized(n: u8, size: usize) -> Register {
 }
 
 /// Makes the memory operand, if there is one, what S1 points to.
-pub(super) fn aim_at_pointer(insn: &mut Instruction) {
+pub(super) fn aim_at_pointer(insn: &mut Instruction, at: i32) {
     if (0..insn.op_count()).any(|k| insn.op_kind(k) == OpKind::Memory) {
         insn.set_memory_base(Register::R13);
         insn.set_memory_index(Register::None);
         insn.set_memory_index_scale(1);
-        insn.set_memory_displacement64(0);
-        insn.set_memory_displ_size(0);
+        insn.set_memory_displacement64(i64::from(at) as u64);
+        insn.set_memory_displ_size(if at == 0 { 0 } else { 8 });
     }
 }
 
@@ -84,6 +84,7 @@ impl Builder<'_> {
             }
             Form::Call => {
                 self.push(i, |b| b.return_address(i));
+                self.flags.save(&mut self.asm);
                 self.exit(self.ops[i].imm as i64);
             }
             Form::CallIndirect => self.call_indirect(i),
@@ -104,13 +105,14 @@ impl Builder<'_> {
 
     /// The instruction with its registers replaced, its memory operand being where S1 points.
     fn rewritten(&mut self, i: usize) -> Option<(Vec<u8>, [Option<Resident>; 2])> {
+        let grouped = self.in_group();
         let shape = &self.shapes[i];
         let mut insn: Instruction = self.insns[i];
         insn.set_has_lock_prefix(false);
         insn.set_has_rep_prefix(false);
         insn.set_has_repne_prefix(false);
         insn.set_segment_prefix(Register::None);
-        aim_at_pointer(&mut insn);
+        aim_at_pointer(&mut insn, self.displacement(i));
         let mut resident = [None, None];
         for k in 0..insn.op_count() {
             match insn.op_kind(k) {
@@ -129,7 +131,7 @@ impl Builder<'_> {
                                 .filter(|o: &Resident| o.register == n)
                                 .map(|o| o.scratch);
                             let scratch = known.unwrap_or(
-                                if shape.touch.is_some() || resident[0].is_some() {
+                                if grouped || shape.touch.is_some() || resident[0].is_some() {
                                     S2
                                 } else {
                                     S1
@@ -207,6 +209,17 @@ impl Builder<'_> {
         let n = number(to);
         let host = pinned(n).unwrap_or(S1);
         let narrow = to.size() == 4 || self.ops[i].prefix & ADDR32 != 0;
+        if self.ops[i].base == REG_BLOCK && pinned(n).is_some() {
+            // S1 may be in use.
+            let disp = self.ops[i].disp as i64 as i32;
+            self.asm.load(host, guest(REG_BLOCK));
+            if narrow {
+                self.asm.lea32(host, Mem::at(host, disp));
+            } else {
+                self.asm.lea(host, Mem::at(host, disp));
+            }
+            return;
+        }
         self.offset(i, host, narrow);
         if pinned(n).is_none() {
             self.asm.store(guest(n), host);
@@ -228,12 +241,10 @@ impl Builder<'_> {
     }
 
     fn pop(&mut self, i: usize) {
-        self.flags.save(&mut self.asm);
-        self.asm.mov(S1, GUEST_SP);
-        self.access(i, Touch::Read, 8);
+        self.access_stack(i, Touch::Read, 0);
         let n = number(self.insns[i].op0_register());
         let host = pinned(n).unwrap_or(S2);
-        self.asm.load(host, Mem::at(S1, 0));
+        self.asm.load(host, self.operand());
         if pinned(n).is_none() {
             self.asm.store(guest(n), host);
         }
@@ -291,10 +302,9 @@ impl Builder<'_> {
     }
 
     fn ret(&mut self, i: usize) {
+        self.access_stack(i, Touch::Read, 0);
         self.flags.save(&mut self.asm);
-        self.asm.mov(S1, GUEST_SP);
-        self.access(i, Touch::Read, 8);
-        self.asm.load(S1, Mem::at(S1, 0));
+        self.asm.load(S1, self.operand());
         self.find_target(i);
         let drop = 8 + self.ops[i].imm as i32;
         self.asm.lea(GUEST_SP, Mem::at(GUEST_SP, drop));

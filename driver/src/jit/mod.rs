@@ -21,6 +21,8 @@ mod flags;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod form;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
+mod group;
+#[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod lower;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod sse;

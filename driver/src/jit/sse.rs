@@ -127,7 +127,7 @@ impl Builder<'_> {
         insn.set_segment_prefix(Register::None);
         insn.set_has_rep_prefix(false);
         insn.set_has_repne_prefix(false);
-        aim_at_pointer(&mut insn);
+        aim_at_pointer(&mut insn, self.displacement(i));
         let mut resident = None;
         for k in 0..old.op_count().min(2) {
             if old.op_kind(k) != OpKind::Register {
@@ -155,7 +155,7 @@ impl Builder<'_> {
         let code = self.encoder.take_buffer();
         if let Some(touch) = shape.touch {
             self.access_operand(i, touch, shape.size);
-            if shape.aligned {
+            if shape.aligned && !self.in_group() {
                 self.require_alignment(i);
             }
         }

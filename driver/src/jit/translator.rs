@@ -6,6 +6,7 @@ use super::block::{Builder, ExitCell, Input, JUMPS, JumpTarget};
 use super::buffer::{Cell, CodeBuffer};
 use super::flags::{ALL, pack, unpack};
 use super::form::{Form, Mode, Shape, shape};
+use super::group::{Group, groups};
 use super::state::{Entry, Ran, Tier, TierStats};
 use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
 use crate::core::Core;
@@ -322,7 +323,8 @@ impl Works {
                 code: insn.code() as u16,
             })
             .collect();
-        let dead = dead_flags(&shapes);
+        let (groups, offsets) = groups(&insns, &block.ops, &shapes);
+        let dead = dead_flags(&shapes, &groups, &offsets);
         let mut encoder = Encoder::new(64);
         let input = Input {
             insns: &insns,
@@ -330,6 +332,8 @@ impl Works {
             shapes: &shapes,
             dead: &dead,
             sites: &sites,
+            groups: &groups,
+            offsets: &offsets,
             user,
             in_page: start as u64 & PAGE_MASK,
             trampolines: self.trampolines,
@@ -372,13 +376,17 @@ fn sse_ready(core: &Core) -> bool {
 
 /// For each instruction, whether the flags it leaves are all written again before they are read,
 /// saved or visible.
-fn dead_flags(shapes: &[Shape]) -> Vec<bool> {
+fn dead_flags(shapes: &[Shape], groups: &[Group], offsets: &[Option<i32>]) -> Vec<bool> {
     let mut dead = vec![false; shapes.len()];
     // Whether the flags before the instruction looked at last are of no interest.
     let mut unread = false;
     for (i, shape) in shapes.iter().enumerate().rev() {
         dead[i] = unread;
-        if shape.saves_flags() || shape.reads != 0 {
+        // Inside a group, an access looks nothing up, and if tier 0 has to step in it does all.
+        let inside = offsets[i].is_some()
+            && !shape.form.ends_block()
+            && groups.iter().all(|group| *group.insns.start() != i);
+        if shape.saves_flags() && !inside || shape.reads != 0 {
             unread = false;
         } else if shape.writes == ALL {
             unread = true;

@@ -327,6 +327,10 @@ fn cut_at_hook(hooks: &[u64], rip: u64, decoded: &mut Decoded) {
     let keep = decoded
         .ops
         .partition_point(|op| u64::from(op.offset) < offset);
+    if keep == decoded.ops.len() {
+        // The address is inside the last instruction: nothing is cut off.
+        return;
+    }
     decoded.ops.truncate(keep);
     if let Some(last) = decoded.ops.last() {
         decoded.len = last.next() as usize;

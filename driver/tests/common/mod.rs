@@ -441,17 +441,19 @@ pub fn wrmsr(a: &mut CodeAssembler, number: u32, value: u64) -> Result<(), IcedE
     a.wrmsr()
 }
 
+/// What a guest of a few instructions may take before it is thought to hang.
+const TICKS_MAX: u64 = 1 << 26;
+
 /// Runs to a tick or to whatever ends the run; idle time is skipped.
 pub fn run_to(machine: &mut Machine, until: u64, rows: &mut Vec<(Tick, Observation)>) -> Stop {
-    // What a guest of a few instructions may take before it is thought to hang.
+    let limit = until.min(machine.tick().0 + TICKS_MAX);
     for _ in 0..100_000 {
-        let stop = machine.run(Tick(until.min(1 << 40)));
+        let stop = machine.run(Tick(limit));
         machine.drain(|tick, what| rows.push((tick, what)));
         match stop {
             Stop::Quantum | Stop::Pause => {}
             Stop::Idle(Some(time)) => machine.warp_to(time),
-            Stop::Limit if until <= 1 << 40 => return stop,
-            Stop::Limit => panic!("the guest does not end"),
+            Stop::Limit if limit < until => break,
             stop => return stop,
         }
     }

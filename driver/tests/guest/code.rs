@@ -170,40 +170,42 @@ fn a_missing_second_page_faults_at_its_own_address() {
     );
 }
 
-/// The bits a page walk sets can be in code, even in the code that is about to run.
+/// The bits a page walk sets can be in code, even in the code that is about to run: here a table
+/// entry is executed, whose first byte is ADD until its accessed bit is set, and then AND.
 #[test]
 fn an_accessed_bit_that_falls_into_code_is_seen() {
-    // The table that maps this page lies in a page that also is the code: its entry 0 maps a page
-    // of data, and its bytes, from the low end, are `ADD [RAX], AL`-like rubbish until bit 5 is
-    // set. Entry bytes: 0x03 = P | W, then the frame. With the accessed bit: 0x23.
-    // 03 00    ADD EAX, [RAX]
-    // 23 00    AND EAX, [RAX]
     let va = 0x4000_0000u64;
-    let frame = FREE;
-    let mut guest = Guest::new(|a| {
-        a.mov(rax, FREE + 0x800)?;
-        a.mov(rbx, va)?;
-        a.mov(rcx, TARGET + 0x1000)?;
-        a.call(rcx)?;
-        a.mov(r8, rax)?;
-        // The walk for this access changes the opcode.
-        a.mov(dl, byte_ptr(rbx))?;
-        a.mov(rax, FREE + 0x800)?;
-        a.call(rcx)?;
-        a.mov(r9, rax)
-    });
-    let level1 = guest.entry(va, 1);
-    guest.put64(level1, (TARGET + 0x1000) | P | W);
-    // Three bytes of the entry must make a harmless instruction each: 03 00 08 00 = ADD EAX, [RAX];
-    // OR [RAX], AL; then zeros, ADD [RAX], AL, of which the last is followed by RET in entry 1.
-    guest.put64(TARGET + 0x1000, frame | P | W);
-    guest.put(TARGET + 0x1008, &[0xc3]);
-    guest.put64(FREE + 0x800, 0);
-    let ended = guest.run();
-    // 03 00 | 08 00 | 00 00 | 00 00: EAX + [RAX] keeps the address and loses nothing else.
-    ended.code();
-    assert_eq!(ended.reg(8), FREE + 0x800);
-    assert_ne!(ended.reg(9), ended.reg(8), "AND, not ADD");
+    let table = TARGET + 0x1000;
+    let number = FREE + 0x800;
+    for through_itself in [false, true] {
+        let mut guest = Guest::new(|a| {
+            // AL is zero: the rest of the entry, OR and ADD of AL to memory, does nothing.
+            a.mov(eax, number as u32)?;
+            a.mov(edx, 5)?;
+            a.mov(rcx, table)?;
+            a.call(rcx)?;
+            a.mov(r8, rdx)?;
+            a.mov(edx, 5)?;
+            if through_itself {
+                // The walk for the fetch changes what is fetched.
+                a.mov(rcx, va)?;
+            } else {
+                a.mov(rbx, va)?;
+                a.mov(bl, byte_ptr(rbx))?;
+            }
+            a.call(rcx)?;
+            a.mov(r9, rdx)
+        });
+        let above = guest.entry(va, 1);
+        guest.put64(above, table | P | W);
+        // 03 10 08 00 00 00 00 00: ADD EDX, [RAX]; OR [RAX], AL; ADD [RAX], AL twice; then RET.
+        guest.put64(table, table | P | W);
+        guest.put(table + 8, &[0xc3]);
+        guest.put64(number, 3);
+        let ended = guest.run();
+        ended.code();
+        assert_eq!((ended.reg(8), ended.reg(9)), (5 + 3, 5 & 3), "{through_itself}");
+    }
 }
 
 #[test]

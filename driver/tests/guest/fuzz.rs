@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 #[allow(unreachable_pub, reason = "shared with the fuzz target")]
 mod guest;
 
+/// Instead of a seed: all cases have ended.
+const OVER: u64 = u64::MAX;
 /// A case takes milliseconds; one of this length hangs.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -31,10 +33,13 @@ fn number(name: &str, default: u64) -> u64 {
 /// Ends the process when no case has ended for long: a hang inside the machine cannot be unwound.
 fn watch(case: &'static AtomicU64) {
     std::thread::spawn(move || {
-        let mut last = (u64::MAX, Instant::now());
+        let mut last = (OVER, Instant::now());
         loop {
             std::thread::sleep(Duration::from_millis(500));
             let now = case.load(Ordering::Relaxed);
+            if now == OVER {
+                return;
+            }
             if now != last.0 {
                 last = (now, Instant::now());
             } else if last.1.elapsed() > HANG {
@@ -68,6 +73,7 @@ fn guest_code_cannot_hurt_the_machine() {
                 *ends.entry(kind).or_insert(0u32) += 1;
             }
             Err(panic) => {
+                CASE.store(OVER, Ordering::Relaxed);
                 eprintln!("seed {seed}");
                 std::panic::resume_unwind(panic);
             }
@@ -75,6 +81,7 @@ fn guest_code_cannot_hurt_the_machine() {
         slowest = slowest.max((start.elapsed(), seed));
         seed += 1;
     }
+    CASE.store(OVER, Ordering::Relaxed);
     eprintln!(
         "{ends:#?}\n{} guests, the slowest (seed {}) took {:?}",
         seed - first,

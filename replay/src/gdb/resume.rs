@@ -5,8 +5,9 @@ use gdbstub::conn::{Connection, ConnectionExt};
 use gdbstub::stub::MultiThreadStopReason;
 use gdbstub::stub::run_blocking::{BlockingEventLoop, Event, WaitForStopReasonError};
 use gdbstub::target::ext::base::multithread::{
-    MultiThreadResume, MultiThreadSchedulerLocking, MultiThreadSchedulerLockingOps,
-    MultiThreadSingleStep, MultiThreadSingleStepOps,
+    MultiThreadRangeStepping, MultiThreadRangeSteppingOps, MultiThreadResume,
+    MultiThreadSchedulerLocking, MultiThreadSchedulerLockingOps, MultiThreadSingleStep,
+    MultiThreadSingleStepOps,
 };
 use gdbstub::target::ext::base::reverse_exec::{ReplayLogPosition, ReverseContOps, ReverseStepOps};
 use gdbstub::target::ext::breakpoints::WatchKind;
@@ -16,10 +17,15 @@ use super::wire::Wire;
 use crate::timeline::TimelineError;
 use crate::watch::Halt;
 
+/// Steps in a range before it is looked whether gdb wants to interrupt them.
+const STEPS_PER_LOOK: u32 = 4096;
+
 /// What the next resumption does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Step,
+    /// Step while the next instruction is in this range.
+    StepRange(u64, u64),
     Continue,
     StepBack,
     ContinueBack,
@@ -50,6 +56,10 @@ impl MultiThreadResume for Debuggee {
         Some(self)
     }
 
+    fn support_range_step(&mut self) -> Option<MultiThreadRangeSteppingOps<'_, Self>> {
+        Some(self)
+    }
+
     fn support_reverse_step(&mut self) -> Option<ReverseStepOps<'_, Tid, Self>> {
         Some(self)
     }
@@ -70,6 +80,18 @@ impl MultiThreadSingleStep for Debuggee {
     }
 }
 
+impl MultiThreadRangeStepping for Debuggee {
+    fn set_resume_action_range_step(
+        &mut self,
+        _: Tid,
+        start: u64,
+        end: u64,
+    ) -> Result<(), TimelineError> {
+        self.action = Action::StepRange(start, end);
+        Ok(())
+    }
+}
+
 impl MultiThreadSchedulerLocking for Debuggee {
     fn set_resume_action_scheduler_lock(&mut self) -> Result<(), TimelineError> {
         // There is one thread.
@@ -81,10 +103,34 @@ impl Debuggee {
     fn go(&mut self, keep_going: &mut dyn FnMut(u64) -> bool) -> Result<Halt, TimelineError> {
         match self.action {
             Action::Step => self.timeline.step(),
+            Action::StepRange(start, end) => self.step_range(start, end, keep_going),
             Action::Continue => self.timeline.forward(keep_going),
             Action::StepBack => self.timeline.step_back(),
             Action::ContinueBack => self.timeline.backward(keep_going),
         }
+    }
+
+    /// Steps until the next instruction is outside a range, or has a breakpoint.
+    fn step_range(
+        &mut self,
+        start: u64,
+        end: u64,
+        keep_going: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Halt, TimelineError> {
+        for taken in 1u32.. {
+            let halt = self.timeline.step()?;
+            let rip = self.timeline.machine().core().cpu.rip;
+            if halt != Halt::Arrived || !(start..end).contains(&rip) {
+                return Ok(halt);
+            }
+            if self.timeline.stops().breakpoints.contains(&rip) {
+                return Ok(Halt::Breakpoint);
+            }
+            if taken % STEPS_PER_LOOK == 0 && !keep_going(self.timeline.at().tick) {
+                break;
+            }
+        }
+        Ok(Halt::Interrupted)
     }
 
     fn reason(&self, halt: Halt) -> MultiThreadStopReason<u64> {

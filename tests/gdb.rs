@@ -1,0 +1,383 @@
+//! Conversations with a real gdb.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Sandbox;
+
+/// Where the conversations begin: early in the kernel.
+const PLACE: &str = "@3M";
+
+/// One short recording for all.
+fn recording() -> &'static Sandbox {
+    static ONE: OnceLock<Sandbox> = OnceLock::new();
+    ONE.get_or_init(|| {
+        let sandbox = Sandbox::new();
+        let kernel = common::kernel("6.1");
+        let until = ["--until", "@6M", "--memory", "128M", "-o", "boot.clt"];
+        sandbox.ok(&[&["record", "--kernel", &kernel], &until[..]].concat());
+        sandbox
+    })
+}
+
+#[allow(clippy::print_stderr, reason = "why a test is skipped")]
+fn has_gdb() -> bool {
+    let found = Command::new("gdb").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: there is no gdb on this host");
+    }
+    found
+}
+
+/// A server on the recording.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(goto: &str) -> Self {
+        let mut child = recording()
+            .command(&["gdb", "boot.clt", "--listen", "127.0.0.1:0", "--goto", goto])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut notes = BufReader::new(child.stderr.take().unwrap());
+        notes.read_line(&mut line).unwrap();
+        let address = line
+            .split('`')
+            .nth(1)
+            .unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .to_owned();
+        // The rest is read, so that the server never waits for us.
+        thread::spawn(move || std::io::copy(&mut notes, &mut std::io::sink()));
+        Server { child, address }
+    }
+
+    /// What gdb says to these commands.
+    fn gdb(&self, commands: &[&str]) -> String {
+        let mut gdb = Command::new("gdb");
+        gdb.args(["-nx", "-batch", "-ex", "set pagination off"]);
+        gdb.args(["-ex", &format!("target remote {}", self.address)]);
+        for command in commands {
+            gdb.args(["-ex", command]);
+        }
+        let output = gdb.stdin(Stdio::null()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The values of gdb's numbered answers, `$1 = 0x...`, in order.
+fn answers(text: &str) -> Vec<u64> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix('$')?.split_once(" = "))
+        .filter_map(|(_, value)| u64::from_str_radix(value.trim().strip_prefix("0x")?, 16).ok())
+        .collect()
+}
+
+/// The ticks that `monitor when` said.
+fn ticks(text: &str) -> Vec<u64> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("Current position: @"))
+        .filter_map(|rest| rest.split([' ', '\'']).next()?.parse().ok())
+        .collect()
+}
+
+const WHEN: &str = "monitor when";
+const PC: &str = "p/x $pc";
+
+#[test]
+fn stepping_both_ways_and_both_ends_of_history() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let said = server.gdb(&[
+        PC,
+        "stepi",
+        PC,
+        WHEN,
+        "stepi",
+        "reverse-stepi",
+        PC,
+        WHEN,
+        "reverse-stepi",
+        PC,
+        WHEN,
+        "reverse-stepi",
+        WHEN,
+        "reverse-continue",
+        WHEN,
+        "reverse-stepi",
+        WHEN,
+        "continue",
+        WHEN,
+        "stepi",
+        WHEN,
+    ]);
+    let pc = answers(&said);
+    assert_eq!(pc.len(), 4, "{said}");
+    assert!(pc[0] == pc[3] && pc[1] == pc[2] && pc[0] != pc[1], "{said}");
+    let expected = [
+        3_000_001, 3_000_001, 3_000_000, 2_999_999, 0, 0, 6_000_000, 6_000_000,
+    ];
+    assert_eq!(ticks(&said), expected, "{said}");
+    assert_eq!(
+        said.matches("No more reverse-execution history").count(),
+        4,
+        "{said}"
+    );
+}
+
+#[test]
+fn breakpoints_stop_before_their_instruction_in_both_directions() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let pc = format!("*{:#x}", answers(&server.gdb(&[PC]))[0]);
+    for kind in ["break", "hbreak"] {
+        let said = server.gdb(&[
+            "monitor seek @3M",
+            &format!("{kind} {pc}"),
+            "monitor seek @2999990",
+            "continue",
+            WHEN,
+            PC,
+            "monitor seek @3000010",
+            "stepi",
+            "reverse-continue",
+            WHEN,
+            PC,
+            "x/10i $pc",
+            "info breakpoints",
+        ]);
+        assert_eq!(said.matches("Breakpoint 1, ").count(), 2, "{said}");
+        // The loop it may be in has hits before and after.
+        let (at, pcs) = (ticks(&said), answers(&said));
+        assert!(at.contains(&3_000_000) || at.len() > 4, "{said}");
+        assert!(
+            pcs[0] == pcs[1] && format!("*{:#x}", pcs[0]) == pc,
+            "{said}"
+        );
+        assert!(said.contains("already hit 2 times"), "{said}");
+        assert!(said.matches("\n   0x").count() >= 9, "{said}");
+    }
+}
+
+#[test]
+fn a_watchpoint_finds_the_write_in_both_directions() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let address = answers(&server.gdb(&["p/x $sp"]))[0] & !7;
+    let watch = format!("watch *(unsigned long *) {:#x}", address - 8);
+    let said = server.gdb(&[
+        &watch,
+        "continue",
+        WHEN,
+        "continue",
+        WHEN,
+        "reverse-continue",
+        WHEN,
+        "reverse-continue",
+        WHEN,
+        "reverse-stepi",
+        "stepi",
+        "stepi",
+        WHEN,
+        &format!("monitor last-write {:#x}", address - 8),
+        WHEN,
+    ]);
+    let at = ticks(&said);
+    assert_eq!(at.len(), 6, "{said}");
+    assert!(at[0] > 3_000_000 && at[1] > at[0], "{said}");
+    // Backward it stops before the write, so that the old value is there.
+    assert_eq!(
+        (at[2], at[3], at[4], at[5]),
+        (at[1] - 1, at[0] - 1, at[0], at[0]),
+        "{said}"
+    );
+    let values: Vec<&str> = said
+        .lines()
+        .filter(|l| l.starts_with("Old value") || l.starts_with("New value"))
+        .collect();
+    let value = |n: usize| values[n].rsplit(' ').next().unwrap();
+    assert_eq!((value(4), value(5)), (value(3), value(2)), "{said}");
+    assert_eq!((value(6), value(7)), (value(1), value(0)), "{said}");
+    assert!(
+        said.contains(&format!("was last written at @{} ", at[0] - 1)),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_said() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let said = server.gdb(&[
+        "x/4xb 0x7ffffffff000",
+        "x/i $pc",
+        "p $rax = 1",
+        "set *(int *) $sp = 1",
+        "info threads",
+        "monitor seek @7M",
+        "monitor seek nowhere",
+        "monitor nonsense",
+        "monitor seek e0",
+        WHEN,
+        "p/x $cr3",
+        "p/x $gs_base",
+        "monitor checkpoint",
+        "monitor seek 50%",
+        "monitor restart 1",
+        WHEN,
+        "monitor info registers",
+        "monitor seek t0.004",
+        WHEN,
+    ]);
+    assert!(
+        said.contains("Cannot access memory at address 0x7ffffffff000"),
+        "{said}"
+    );
+    assert!(
+        said.contains("a recorded execution cannot be changed"),
+        "{said}"
+    );
+    assert!(said.contains("vCPU 0, kernel, @3000000"), "{said}");
+    assert!(
+        said.contains("@7000000 is not in the recording") || said.contains("no @7000000"),
+        "{said}"
+    );
+    assert!(said.contains("`nowhere` is not a position"), "{said}");
+    assert!(said.contains("`nonsense` is not a command"), "{said}");
+    assert!(
+        answers(&said)[0] & 0xfff == 0 && answers(&said)[0] != 0,
+        "{said}"
+    );
+    assert!(said.contains("Checkpoint 1 at @"), "{said}");
+    assert!(said.contains("CR3="), "{said}");
+    assert_eq!(ticks(&said).last(), Some(&4_000_000), "{said}");
+}
+
+#[test]
+fn one_debugger_at_a_time_and_the_next_after_it() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let first = server.connect();
+    // It has been taken up as soon as it answers.
+    let mut asking = first.try_clone().unwrap();
+    asking.write_all(b"$?#3f").unwrap();
+    let mut byte = [0];
+    asking.read_exact(&mut byte).unwrap();
+    let refused = server.gdb(&[]);
+    assert!(
+        refused.contains("another debugger is attached"),
+        "{refused}"
+    );
+    drop((first, asking));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let said = server.gdb(&["stepi", WHEN, "detach"]);
+        if ticks(&said) == [3_000_001] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{said}");
+    }
+    // Where it was left.
+    let said = server.gdb(&[WHEN, "monitor seek @5M", "kill"]);
+    assert_eq!(ticks(&said), [3_000_001, 5_000_000], "{said}");
+    assert_eq!(ticks(&server.gdb(&[WHEN])), [5_000_000]);
+}
+
+#[test]
+fn noise_and_vanishing_clients_do_no_harm() {
+    let server = Server::start(PLACE);
+    let noise: Vec<u8> = (0..50_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    for bytes in [
+        &noise[..],
+        b"$vCont;s:zz#00",
+        b"$m,#00",
+        b"$Z9,,#00$qXfer:::#aa",
+        b"$c#63",
+        b"$",
+    ] {
+        let mut stream = server.connect();
+        let _ = stream.write_all(bytes);
+        drop(stream);
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut stream = server.connect();
+        stream.write_all(b"$?#3f").unwrap();
+        let mut answer = [0; 16];
+        let n = stream.read(&mut answer).unwrap_or(0);
+        let text = String::from_utf8_lossy(&answer[..n]).into_owned();
+        if text.contains("T05") || n == 1 && answer[0] == b'+' {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
+}
+
+#[test]
+fn a_running_machine_is_interrupted_soon() {
+    let server = Server::start("start");
+    let mut stream = server.connect();
+    let mut told = Vec::new();
+    let mut until = |stream: &mut TcpStream, what: &[u8]| {
+        let mut byte = [0];
+        while !told.windows(what.len()).any(|w| w == what) {
+            stream.read_exact(&mut byte).unwrap();
+            told.push(byte[0]);
+        }
+        told.clear();
+    };
+    stream.write_all(b"$QStartNoAckMode#b0").unwrap();
+    until(&mut stream, b"OK#9a");
+    stream.write_all(b"+$c#63").unwrap();
+    thread::sleep(Duration::from_millis(20));
+    let began = Instant::now();
+    stream.write_all(&[3]).unwrap();
+    until(&mut stream, b"T02");
+    // A tenth of a second, with room for a busy host.
+    assert!(
+        began.elapsed() < Duration::from_millis(700),
+        "{:?}",
+        began.elapsed()
+    );
+}
