@@ -11,7 +11,7 @@ use crate::cpu::segment::flat;
 use crate::cpu::state::{self, REG_BLOCK, TableRegister, seg};
 use crate::debug::{Arrival, DebugPlan, DebugStop, Stops};
 use crate::dev::bus::{Board, BoardConfig};
-use crate::jit::{Ran, Tier, TierStats, Translator};
+use crate::jit::{Ran, Tier, TierStats, Translator, compare};
 use crate::layout;
 use crate::mem::addr::PAGE_SIZE;
 use crate::mem::ppram::{Ppram, Toucher};
@@ -115,6 +115,8 @@ pub struct Machine {
     stops: Stops,
     /// The hook at the next instruction has been reported.
     hook_passed: bool,
+    /// A second machine to compare with, see [`Tier::Compare`].
+    twin: Option<Box<Machine>>,
 }
 
 impl Machine {
@@ -137,6 +139,7 @@ impl Machine {
             next_quantum: Tick(quantum_ticks),
             ended: None,
             hook_passed: false,
+            twin: None,
             barren: (Tick(0), 0),
             restarts: 0,
             pause: false,
@@ -190,7 +193,21 @@ impl Machine {
     /// Chooses the back end; says which one it has become, since not every host can run tier 1. No
     /// state depends on it.
     pub fn set_tier(&mut self, tier: Tier) -> Tier {
-        self.translator.set_tier(tier)
+        let tier = self.translator.set_tier(tier);
+        self.twin = None;
+        if tier == Tier::Compare {
+            let config = MachineConfig {
+                memory_bytes: self.core.ram.size(),
+                rtc_epoch_s: 0,
+                ns_per_tick: self.core.clock.ns_per_tick,
+                quantum_ticks: self.quantum_ticks,
+            };
+            let mut twin = compare::twin(self, &config);
+            twin.hook(self.core.hooks.clone());
+            twin.hook_passed = self.hook_passed;
+            self.twin = Some(twin);
+        }
+        tier
     }
 
     /// The back end in use.
@@ -266,6 +283,10 @@ impl Machine {
     pub fn hook(&mut self, mut addresses: Vec<u64>) {
         addresses.sort_unstable();
         addresses.dedup();
+        if let Some(twin) = &mut self.twin {
+            compare::catch_up(twin, self.core.tick);
+            twin.hook(addresses.clone());
+        }
         self.core.hooks = addresses;
         self.hook_passed = false;
         self.blocks.clear(&mut self.core);
@@ -292,6 +313,10 @@ impl Machine {
 
     /// Gives console input to the guest, at the current tick; says how much was taken.
     pub fn console_input(&mut self, bytes: &[u8]) -> usize {
+        if let Some(twin) = &mut self.twin {
+            compare::catch_up(twin, self.core.tick);
+            twin.console_input(bytes);
+        }
         let now = self.time();
         let taken = self.core.board.console_input(bytes, now);
         self.core.after_board();
@@ -300,6 +325,10 @@ impl Machine {
 
     /// While halted: lets virtual time jump forward.
     pub fn warp_to(&mut self, time: VirtualTime) {
+        if let Some(twin) = &mut self.twin {
+            compare::catch_up(twin, self.core.tick);
+            twin.warp_to(time);
+        }
         let now = self.time();
         self.core.clock.warp_ns += time.0.saturating_sub(now.0);
         self.core.update_deadline();
@@ -308,6 +337,14 @@ impl Machine {
 
     /// Runs until `until`, or until something else stops it.
     pub fn run(&mut self, until: Tick) -> Stop {
+        let Some(mut twin) = self.twin.take() else { return self.run_tier(until) };
+        let stop = compare::run(self, &mut twin, until);
+        self.twin = Some(twin);
+        stop
+    }
+
+    /// As [`Machine::run`], this machine alone.
+    pub(crate) fn run_tier(&mut self, until: Tick) -> Stop {
         if let Some(how) = self.ended {
             return Stop::Terminated(how);
         }
@@ -704,6 +741,9 @@ impl Machine {
         let tick = state.tick;
         self.stops
             .moved(Arrival { tick, attempt: 0 }, &mut self.core);
+        if self.twin.is_some() {
+            self.set_tier(Tier::Compare);
+        }
     }
 
     /// The digest of the whole state: equal states have equal digests on every host.

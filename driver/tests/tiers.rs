@@ -96,8 +96,9 @@ const TWO: &[u8] = &[
     0xfc, 0xe7, 0xa2, 0x31,
 ];
 
-/// Bytes of one random instruction that neither jumps nor does something outlandish.
-fn instruction(random: &mut Random, at: u64) -> Vec<u8> {
+/// Bytes of one random instruction that neither jumps nor does something outlandish; its memory
+/// operand, if it has one, is near `base`.
+fn instruction(random: &mut Random, at: u64, base: Option<u8>) -> Vec<u8> {
     loop {
         let mut bytes = Vec::new();
         if random.chance(12) {
@@ -112,7 +113,9 @@ fn instruction(random: &mut Random, at: u64) -> Vec<u8> {
         if random.chance(12) {
             bytes.push([0xf0, 0xf2, 0xf3][random.below(3) as usize]);
         }
-        if random.chance(65) {
+        if let Some(base) = base {
+            bytes.push(0x40 | random.below(16) as u8 & 0xe | base >> 3);
+        } else if random.chance(65) {
             bytes.push(if random.chance(60) { 0x48 } else { 0x40 } | random.below(8) as u8);
         }
         if random.chance(30) {
@@ -126,15 +129,24 @@ fn instruction(random: &mut Random, at: u64) -> Vec<u8> {
             // A register with a small displacement or none.
             modrm &= 0x7f;
         }
+        if let Some(base) = base {
+            modrm = 0x40 | modrm & 0x38 | base & 7;
+        }
         bytes.push(modrm);
         // No index, most of the time.
-        bytes.push(if random.chance(70) {
-            random.next() as u8 & 7 | 0x20
-        } else {
-            random.next() as u8
-        });
-        let displacement = (random.below(256) as i32 - 128).to_le_bytes();
-        bytes.extend_from_slice(&displacement);
+        match base {
+            Some(base) if base & 7 == 4 => bytes.push(0x24),
+            Some(_) => {}
+            None => {
+                let index = random.next() as u8;
+                bytes.push(if random.chance(70) { index & 7 | 0x20 } else { index });
+            }
+        }
+        let displacement = match base {
+            Some(_) => 8 * random.below(16) as i32 - 64,
+            None => random.below(256) as i32 - 128,
+        };
+        bytes.extend_from_slice(&displacement.to_le_bytes());
         bytes.extend_from_slice(&random.next().to_le_bytes());
         let mut decoder = Decoder::with_ip(64, &bytes, at, 0);
         let insn = decoder.decode();
@@ -190,7 +202,9 @@ fn program(random: &mut Random) -> (Vec<u8>, Vec<u64>) {
         } else {
             1 + random.below(12)
         };
+        let base = random.chance(40).then(|| random.below(16) as u8);
         for _ in 0..count {
+            let base = base.filter(|_| random.chance(75));
             match random.below(60) {
                 0 => {
                     code.push(0xb8);
@@ -204,9 +218,18 @@ fn program(random: &mut Random) -> (Vec<u8>, Vec<u64>) {
                     code.extend_from_slice(&[0x88, 0x0d]);
                     code.extend_from_slice(&(to.wrapping_sub(next) as u32).to_le_bytes());
                 }
+                2 => {
+                    for _ in 0..1 + random.below(6) {
+                        let pop = if random.chance(50) { 8 } else { 0 };
+                        if random.chance(40) {
+                            code.push(0x41);
+                        }
+                        code.push(0x50 | pop | random.next() as u8 & 7);
+                    }
+                }
                 _ => {
                     let at = here(&code);
-                    code.extend(instruction(random, at));
+                    code.extend(instruction(random, at, base));
                 }
             }
         }
@@ -394,4 +417,40 @@ fn random_programs_end_alike_in_both_tiers() {
         seed - first
     );
     assert!(translated > 0);
+}
+
+#[test]
+fn a_machine_that_compares_itself_runs_on() {
+    for seed in 0..8 {
+        let mut machine = guest(&mut Random(seed)).machine();
+        if machine.set_tier(Tier::Compare) != Tier::Compare {
+            return;
+        }
+        let mut zero = guest(&mut Random(seed)).machine();
+        let stops = (advance(&mut machine, 200_000), advance(&mut zero, 200_000));
+        assert_eq!(stops.0, stops.1);
+        assert!(machine.state() == zero.state());
+        assert!(machine.tier_stats().ticks > 0);
+    }
+}
+
+#[test]
+fn a_machine_that_compares_itself_notices_a_difference() {
+    let mut machine = Guest::new(|a| {
+        let mut again = a.create_label();
+        a.set_label(&mut again)?;
+        a.inc(qword_ptr(common::FREE))?;
+        a.jmp(again)
+    })
+    .machine();
+    if machine.set_tier(Tier::Compare) != Tier::Compare {
+        return;
+    }
+    assert_eq!(advance(&mut machine, 10_000), None);
+    // Behind the twin's back.
+    machine.core_mut().cpu.regs[12] = 7;
+    let Some(Stop::Unsupported(what)) = advance(&mut machine, 20_000) else {
+        panic!("not noticed");
+    };
+    assert!(what.what.contains("r12 0x7 and 0x0"), "{what}");
 }

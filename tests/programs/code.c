@@ -47,8 +47,7 @@ static void across_pages(unsigned char *page) {
     printf("across pages %ld\n", sum);
 }
 
-// The code changes the instruction right behind the one that writes:
-// mov byte [rip+2], imm8 (c6 05 rel32 imm8); then add eax, imm8 (83 c0 ib), whose immediate it is.
+// The code changes the immediate of the instruction right behind the one that writes.
 static void patches_itself(unsigned char *page) {
     static const unsigned char code[] = {
         0x31, 0xc0,                               // xor eax, eax
@@ -63,7 +62,7 @@ static void patches_itself(unsigned char *page) {
     printf("patches itself %ld\n", sum);
     // A string instruction overwrites what follows it.
     static const unsigned char writer[] = {
-        0x48, 0x8d, 0x3d, 0x07, 0x00, 0x00, 0x00, // lea rdi, [rip+7]
+        0x48, 0x8d, 0x3d, 0x09, 0x00, 0x00, 0x00, // lea rdi, [rip+9]
         0xb0, 0x90,                               // mov al, 0x90
         0xb9, 0x04, 0x00, 0x00, 0x00,             // mov ecx, 4
         0xf3, 0xaa,                               // rep stosb
@@ -71,7 +70,6 @@ static void patches_itself(unsigned char *page) {
         0xff, 0xc1, 0x89, 0xc8, 0xc3,             // inc ecx; mov eax, ecx; ret
     };
     memcpy(page + 64, writer, sizeof writer);
-    page[64 + 3] = 0x09;
     printf("overwrites %ld\n", ((function)(page + 64))(0) & 0xff);
 }
 
@@ -98,7 +96,7 @@ static void fault(int number) { siglongjmp(back, number); }
 static void rights(unsigned char *page) {
     signal(SIGSEGV, fault);
     adder(page, 7);
-    for (int round = 0; round < 3; round++) {
+    for (volatile int round = 0; round < 3; round++) {
         mprotect(page, 4096, PROT_READ | PROT_EXEC);
         printf("run %ld ", ((function)page)(round));
         if (sigsetjmp(back, 1)) printf("no write ");

@@ -8,6 +8,7 @@
 //!
 //! On hosts other than x86-64 Linux, and without the feature `tier1`, tier 0 does everything.
 
+pub(crate) mod compare;
 mod state;
 
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]

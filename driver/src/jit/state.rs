@@ -8,6 +8,8 @@ pub enum Tier {
     Zero,
     /// Hot blocks translated, where the host can.
     One,
+    /// Tier 1, with a second machine in tier 0 that it is compared with all the time.
+    Compare,
 }
 
 /// What tier 1 has done so far.

@@ -61,7 +61,7 @@ impl Translator {
     /// Chooses a tier; says which one it has become, since a host may not allow translated code.
     pub(crate) fn set_tier(&mut self, tier: Tier) -> Tier {
         self.tier = tier;
-        if tier == Tier::One && self.works.is_none() {
+        if tier != Tier::Zero && self.works.is_none() {
             self.works = Works::new().map(Box::new);
             if self.works.is_none() {
                 self.tier = Tier::Zero;

@@ -4,7 +4,7 @@
 //! Which segment an access goes through is not in the operations; it is so rarely asked for that
 //! the instruction is simply decoded again.
 
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register};
+use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, Register, UsedMemory};
 
 use super::paging::is_canonical;
 use crate::core::Core;
@@ -55,13 +55,17 @@ impl Core {
             _ => 0,
         };
         let mut factory = InstructionInfoFactory::new();
-        let found = factory.info(&insn).used_memory().iter().find(|access| {
+        let accesses = factory.info(&insn).used_memory();
+        let offset = |access: &UsedMemory| {
             let at = value(access.base())
                 .wrapping_add(value(access.index()).wrapping_mul(u64::from(access.scale())))
                 .wrapping_add(access.displacement());
-            let size = access.memory_size().size().max(1) as u64;
-            va.wrapping_sub(at) < size
-        });
+            va.wrapping_sub(at)
+        };
+        let size = |access: &UsedMemory| access.memory_size().size() as u64;
+        // The operand that begins there, else one that reaches there.
+        let begins = accesses.iter().find(|access| offset(access) == 0);
+        let found = begins.or_else(|| accesses.iter().find(|access| offset(access) < size(access)));
         // A bit test may reach beyond its operand.
         found.map_or(insn.memory_segment(), |access| access.segment()) == Register::SS
     }

@@ -204,7 +204,11 @@ fn an_accessed_bit_that_falls_into_code_is_seen() {
         guest.put64(number, 3);
         let ended = guest.run();
         ended.code();
-        assert_eq!((ended.reg(8), ended.reg(9)), (5 + 3, 5 & 3), "{through_itself}");
+        assert_eq!(
+            (ended.reg(8), ended.reg(9)),
+            (5 + 3, 5 & 3),
+            "{through_itself}"
+        );
     }
 }
 

@@ -235,7 +235,7 @@ mod tests {
     fn any_bytes_end_in_an_error_and_not_in_memory() {
         let (_, _, kind) = through(&[b'$'; PACKET_BYTES_MAX * 2]);
         assert_eq!(kind, io::ErrorKind::InvalidData);
-        let noise: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 3) as u8).collect();
+        let noise: Vec<u8> = (0..20_000u32).map(|i| ((i * i) >> 3) as u8).collect();
         assert_eq!(through(&noise).2, io::ErrorKind::UnexpectedEof);
     }
 }

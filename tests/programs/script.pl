@@ -1,0 +1,41 @@
+# What Debian's perl can do, with a few of its modules.
+use strict;
+use warnings;
+use POSIX qw(floor fmod strftime);
+use List::Util qw(sum reduce shuffle max);
+use Digest::SHA qw(sha256_hex);
+use Digest::MD5 qw(md5_hex);
+use MIME::Base64;
+use Data::Dumper;
+
+my %words;
+$words{$_}++ for split /\W+/, lc "It was the best of times, it was the worst of times";
+print join(" ", map {"$_=$words{$_}"} sort keys %words), "\n";
+my @primes = grep { my $n = $_; $n > 1 && !grep { $n % $_ == 0 } 2 .. sqrt $n } 1 .. 2000;
+print scalar(@primes), " $primes[-1] ", sum(@primes), "\n";
+print sha256_hex(join ",", @primes), " ", md5_hex("x" x 100000), "\n";
+print encode_base64(pack("w*n*d<", 1, 300, 70000, 3.25));
+printf "%.15g %.15g %s %d\n", exp(1), atan2(1, 1) * 4, 1 / 3, fmod(17.5, 5);
+my $text = join "", map { chr(97 + $_ * 7 % 26) } 0 .. 9999;
+my $n = () = $text =~ /([aeiou])(?=[^aeiou]{2,}([xyz]))/g;
+(my $changed = $text) =~ s/(.)(.)(.)/$3\U$2\E$1/g;
+print "$n ", md5_hex($changed), "\n";
+local $Data::Dumper::Sortkeys = 1;
+local $Data::Dumper::Indent = 1;
+print Dumper({list => [1, "two", 3.5], hash => {a => undef}});
+print strftime("%Y-%m-%d %H:%M:%S", gmtime 1234567890), "\n";
+my $pid = fork // die;
+if (!$pid) { exit 5 }
+waitpid $pid, 0;
+print "child ", $? >> 8, "\n";
+open my $pipe, "-|", "echo through; echo a pipe" or die;
+print "pipe: $_" while <$pipe>;
+close $pipe;
+eval { die {code => 42} };
+print "died with $@->{code}\n";
+my @sorted = sort { $a->[1] <=> $b->[1] || $a->[0] cmp $b->[0] } map { [$_, length] } qw(pear fig apple kiwi banana);
+print join(",", map { $_->[0] } @sorted), "\n";
+$SIG{ALRM} = sub { print "alarm\n" };
+alarm 1;
+select undef, undef, undef, 5;
+print "2**70 = ", 2**70, " ", ~0, " ", -7 / 2, " ", int(-7 / 2), " ", -7 % 3, "\n";
