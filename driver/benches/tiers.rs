@@ -25,13 +25,11 @@ fn advance(machine: &mut Machine, ticks: u64) {
 }
 
 /// Runs a guest that does not end, in both tiers.
-fn both(
-    c: &mut Criterion,
-    name: &str,
-    code: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>,
-) {
+fn both(c: &mut Criterion, name: &str, code: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>) {
     let mut group = c.benchmark_group(name);
-    group.throughput(Throughput::Elements(SLICE)).sample_size(10);
+    group
+        .throughput(Throughput::Elements(SLICE))
+        .sample_size(10);
     for (tier, label) in [(Tier::Zero, "tier 0"), (Tier::One, "tier 1")] {
         let mut machine = Guest::new(|a| {
             let mut again = a.create_label();

@@ -337,7 +337,9 @@ impl Machine {
 
     /// Runs until `until`, or until something else stops it.
     pub fn run(&mut self, until: Tick) -> Stop {
-        let Some(mut twin) = self.twin.take() else { return self.run_tier(until) };
+        let Some(mut twin) = self.twin.take() else {
+            return self.run_tier(until);
+        };
         let stop = compare::run(self, &mut twin, until);
         self.twin = Some(twin);
         stop

@@ -139,7 +139,11 @@ fn instruction(random: &mut Random, at: u64, base: Option<u8>) -> Vec<u8> {
             Some(_) => {}
             None => {
                 let index = random.next() as u8;
-                bytes.push(if random.chance(70) { index & 7 | 0x20 } else { index });
+                bytes.push(if random.chance(70) {
+                    index & 7 | 0x20
+                } else {
+                    index
+                });
             }
         }
         let displacement = match base {

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &Verify, report: &Report) -> Result<u8, Failure> {
     let signals = Signals::catch()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     let began = Instant::now();
-    let verdict = verify(&reader, report.tier(), &mut |_| signals.received().is_none())?;
+    let verdict = verify(&reader, report.tier(), &mut |_| {
+        signals.received().is_none()
+    })?;
     let seconds = began.elapsed().as_secs_f64().max(1e-9);
     match verdict {
         None => Ok(exit::SIGNAL + signals.received().unwrap_or(2)),

@@ -230,7 +230,9 @@ impl<'a> Builder<'a> {
 
     /// If a group begins here, makes S1 its pointer.
     fn begin_group(&mut self, i: usize) {
-        let Some(group) = self.groups.get(self.groups_begun) else { return };
+        let Some(group) = self.groups.get(self.groups_begun) else {
+            return;
+        };
         if *group.insns.start() != i {
             return;
         }
@@ -250,7 +252,11 @@ impl<'a> Builder<'a> {
             self.require_alignment(i);
         }
         let mut slow = SlowPath::new(group.insns);
-        slow.fixups = self.slow_now.take().map(|slow| slow.fixups).unwrap_or_default();
+        slow.fixups = self
+            .slow_now
+            .take()
+            .map(|slow| slow.fixups)
+            .unwrap_or_default();
         self.group_slow = Some(slow);
     }
 
@@ -496,7 +502,11 @@ impl<'a> Builder<'a> {
 
 impl SlowPath {
     fn new(insns: RangeInclusive<usize>) -> Self {
-        SlowPath { fixups: Vec::new(), insns, after: None }
+        SlowPath {
+            fixups: Vec::new(),
+            insns,
+            after: None,
+        }
     }
 }
 

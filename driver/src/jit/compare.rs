@@ -15,7 +15,9 @@ pub(crate) fn twin(of: &Machine, config: &MachineConfig) -> Box<Machine> {
     let mut twin = Machine::empty(config);
     let ram = &of.core().ram;
     for page in (0..ram.page_count()).filter(|page| ram.is_allocated(*page)) {
-        twin.core_mut().ram.restore_page(page, ram.page_bytes(page), true);
+        twin.core_mut()
+            .ram
+            .restore_page(page, ram.page_bytes(page), true);
     }
     twin.restore(&of.state());
     Box::new(twin)
@@ -112,7 +114,12 @@ fn describe(
     let (a, b) = (&one.core().ram, &zero.core().ram);
     let mut bytes = Vec::new();
     for page in 0..a.page_count() {
-        for (i, (a, b)) in a.page_bytes(page).iter().zip(b.page_bytes(page)).enumerate() {
+        for (i, (a, b)) in a
+            .page_bytes(page)
+            .iter()
+            .zip(b.page_bytes(page))
+            .enumerate()
+        {
             if a != b && bytes.len() < BYTES_NAMED {
                 bytes.push(format!("RAM {:#x}: {a:#04x} and {b:#04x}", page * 4096 + i));
             }

@@ -47,7 +47,15 @@ struct Access {
 
 /// What an instruction accesses relative to a register, if it is of a kind that can share.
 fn access(op: &Op, shape: &Shape) -> Option<Access> {
-    let stack = |disp, touch| Some(Access { base: RSP, disp, size: 8, touch, aligned: false });
+    let stack = |disp, touch| {
+        Some(Access {
+            base: RSP,
+            disp,
+            size: 8,
+            touch,
+            aligned: false,
+        })
+    };
     match shape.form {
         Form::Push | Form::Call => stack(-8, Touch::Write),
         Form::Pop | Form::Return => stack(0, Touch::Read),
@@ -58,7 +66,13 @@ fn access(op: &Op, shape: &Shape) -> Option<Access> {
                 && op.seg == seg::FLAT as u8
                 && op.prefix & ADDR32 == 0;
             let disp = op.disp as i64;
-            let access = Access { base: op.base, disp, size: shape.size, touch, aligned: shape.aligned };
+            let access = Access {
+                base: op.base,
+                disp,
+                size: shape.size,
+                touch,
+                aligned: shape.aligned,
+            };
             plain.then_some(access)
         }
         _ => None,
@@ -151,7 +165,9 @@ fn group_at(
             }
             let at = moved + a.disp;
             let (new_low, new_high) = (low.min(at), high.max(at + a.size as i64));
-            if new_high - new_low > SPAN_MAX || aligned.is_some_and(|r| a.aligned && (at - r) % 16 != 0) {
+            if new_high - new_low > SPAN_MAX
+                || aligned.is_some_and(|r| a.aligned && (at - r) % 16 != 0)
+            {
                 break;
             }
             (low, high) = (new_low, new_high);
