@@ -208,8 +208,7 @@ impl Host for Console {
     }
 
     fn turn(&mut self, room: usize) -> HostTurn {
-        loop {
-            let Some(input) = &self.input else { break };
+        while let Some(input) = &self.input {
             match input.try_recv() {
                 Ok(bytes) => self.take(&bytes),
                 Err(mpsc::TryRecvError::Empty) => break,

@@ -53,7 +53,7 @@ fn compute(c: &mut Criterion) {
         a.mov(ecx, 1000)?;
         let mut again = a.create_label();
         a.set_label(&mut again)?;
-        a.imul_3(rax, rax, 0x343f_d)?;
+        a.imul_3(rax, rax, 0x0003_43fd)?;
         a.add(rax, 0x269ec3)?;
         a.mov(rdx, rax)?;
         a.shr(rdx, 17)?;

@@ -243,9 +243,8 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
         | N::Prefetch
         | N::Prefetchw => s.form = Form::Nothing,
         N::Mov if insn.op_count() == 2 && insn.op1_register().is_segment_register() => {
-            if insn.op0_register().size() >= 4 {
-                s.form = Form::Selector;
-            }
+            let whole = insn.op0_register().size() >= 4;
+            s.form = if whole { Form::Selector } else { s.form };
         }
         N::Mov | N::Movzx | N::Movsx | N::Movsxd | N::Movnti => {
             s.form = Form::Plain;

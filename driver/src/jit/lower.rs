@@ -115,45 +115,38 @@ impl Builder<'_> {
         aim_at_pointer(&mut insn, self.displacement(i));
         let mut resident = [None, None];
         for k in 0..insn.op_count() {
-            match insn.op_kind(k) {
-                OpKind::Register => {
-                    let r = insn.op_register(k);
-                    if matches!(r, Register::AH | Register::CH | Register::DH | Register::BH) {
-                        continue;
-                    }
-                    let n = number(r);
-                    let host = match pinned(n) {
-                        Some(host) => host,
-                        None => {
-                            let sets = k < 2 && shape.sets[k as usize];
-                            let replaced = k == 0 && shape.replaces && r.size() >= 4;
-                            let known = (resident[0])
-                                .filter(|o: &Resident| o.register == n)
-                                .map(|o| o.scratch);
-                            let scratch = known.unwrap_or(
-                                if grouped || shape.touch.is_some() || resident[0].is_some() {
-                                    S2
-                                } else {
-                                    S1
-                                },
-                            );
-                            let slot = usize::from(resident[0].is_some());
-                            if resident[slot].is_some() {
-                                return None;
-                            }
-                            resident[slot] = Some(Resident {
-                                register: n,
-                                scratch,
-                                load: !replaced,
-                                store: sets,
-                            });
-                            scratch
-                        }
-                    };
-                    insn.set_op_register(k, sized(host, r.size()));
-                }
-                _ => {}
+            if insn.op_kind(k) != OpKind::Register {
+                continue;
             }
+            let r = insn.op_register(k);
+            if matches!(r, Register::AH | Register::CH | Register::DH | Register::BH) {
+                continue;
+            }
+            let n = number(r);
+            let host = match pinned(n) {
+                Some(host) => host,
+                None => {
+                    let sets = k < 2 && shape.sets[k as usize];
+                    let replaced = k == 0 && shape.replaces && r.size() >= 4;
+                    let known = (resident[0])
+                        .filter(|o: &Resident| o.register == n)
+                        .map(|o| o.scratch);
+                    let second = grouped || shape.touch.is_some() || resident[0].is_some();
+                    let scratch = known.unwrap_or(if second { S2 } else { S1 });
+                    let slot = usize::from(resident[0].is_some());
+                    if resident[slot].is_some() {
+                        return None;
+                    }
+                    resident[slot] = Some(Resident {
+                        register: n,
+                        scratch,
+                        load: !replaced,
+                        store: sets,
+                    });
+                    scratch
+                }
+            };
+            insn.set_op_register(k, sized(host, r.size()));
         }
         // The same register twice, once only written: it must be loaded for the other use.
         if let [Some(a), Some(b)] = &mut resident
