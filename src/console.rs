@@ -7,13 +7,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use colinux_replay::{Host, HostIdle, HostTurn};
+use colinux_replay::{ConsoleLine, Host, HostIdle, HostTurn};
 use colinux_tracer::EndReason;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// The escape key: Ctrl-A, then `x` to end, or `a` for a Ctrl-A to the guest.
 const ESCAPE: u8 = 1;
+/// A guest that listens to its console and has not been idle for so many turns gets the input of a
+/// pipe all the same: something in it never sleeps.
+const PATIENCE_TURNS: u32 = 256;
 /// Longest wait before signals are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -76,6 +79,8 @@ pub(crate) struct Console {
     pending: Vec<u8>,
     escaped: bool,
     terminal: Option<RawMode>,
+    /// Turns for which input that nobody types waits until the guest is ready for it.
+    patience: u32,
     signals: Signals,
     deadline: Option<Instant>,
     stop: Option<EndReason>,
@@ -111,6 +116,7 @@ impl Console {
             input: Some(receive),
             pending: Vec::new(),
             escaped: false,
+            patience: if is_terminal { 0 } else { PATIENCE_TURNS },
             terminal,
             signals,
             deadline: timeout.map(|t| Instant::now() + t),
@@ -158,7 +164,8 @@ impl Console {
         self.stop
     }
 
-    fn hand_out(&mut self, room: usize) -> HostTurn {
+    fn hand_out(&mut self, line: ConsoleLine) -> HostTurn {
+        let room = if self.patience == 0 { line.room } else { 0 };
         let n = room.min(self.pending.len());
         HostTurn {
             input: self.pending.drain(..n).collect(),
@@ -207,7 +214,10 @@ impl Host for Console {
         }
     }
 
-    fn turn(&mut self, room: usize) -> HostTurn {
+    fn turn(&mut self, line: ConsoleLine) -> HostTurn {
+        if line.listening {
+            self.patience = self.patience.saturating_sub(1);
+        }
         while let Some(input) = &self.input {
             match input.try_recv() {
                 Ok(bytes) => self.take(&bytes),
@@ -215,30 +225,34 @@ impl Host for Console {
                 Err(mpsc::TryRecvError::Disconnected) => self.input = None,
             }
         }
-        self.hand_out(room)
+        self.hand_out(line)
     }
 
-    fn idle(&mut self, ns: Option<u64>, room: usize) -> HostIdle {
+    fn idle(&mut self, ns: Option<u64>, line: ConsoleLine) -> HostIdle {
         let began = Instant::now();
+        // What a pipe holds would be lost on a driver that empties the receiver as it starts. A
+        // guest that listens and has nothing else to do waits for it.
+        if line.listening {
+            self.patience = 0;
+        }
         // Nobody can type any more: idle time is skipped, not waited for.
         if self.input.is_none() && self.pending.is_empty() {
             return match self.wants_stop() {
-                Some(_) => HostIdle::Woke(0, self.hand_out(room)),
+                Some(_) => HostIdle::Woke(0, self.hand_out(line)),
                 None => HostIdle::Jump,
             };
         }
-        let room = room.max(usize::from(self.pending.is_empty()));
-        if room == 0 {
-            // The guest has not taken what it has.
+        if !self.pending.is_empty() && (line.room == 0 || self.patience > 0) {
+            // The guest has not taken what it has, or would lose it.
             return HostIdle::Jump;
         }
         if !self.wait(ns.map(|ns| began + Duration::from_nanos(ns))) {
             if ns.is_none() && self.input.is_none() {
-                return self.idle(ns, room);
+                return self.idle(ns, line);
             }
             return HostIdle::Jump;
         }
         let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        HostIdle::Woke(elapsed, self.hand_out(room))
+        HostIdle::Woke(elapsed, self.hand_out(line))
     }
 }

@@ -311,6 +311,11 @@ impl Machine {
         self.core.board.console_space()
     }
 
+    /// Whether the guest has asked to be interrupted when there is console input.
+    pub const fn console_listening(&self) -> bool {
+        self.core.board.console_listening()
+    }
+
     /// Gives console input to the guest, at the current tick; says how much was taken.
     pub fn console_input(&mut self, bytes: &[u8]) -> usize {
         if let Some(twin) = &mut self.twin {

@@ -21,7 +21,7 @@ pub mod watch;
 pub use divergence::{Divergence, Verdict, verify};
 pub use error::ReplayError;
 pub use position::{Position, PositionError};
-pub use record::{Host, HostIdle, HostTurn, Outcome, Recorder};
+pub use record::{ConsoleLine, Host, HostIdle, HostTurn, Outcome, Recorder};
 pub use runner::{EventSink, Moment, NoSink, Runner};
 pub use session::Session;
 pub use setup::{RecordConfig, SetupError};

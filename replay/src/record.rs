@@ -32,14 +32,23 @@ pub enum HostIdle {
     Woke(u64, HostTurn),
 }
 
+/// What the guest's console can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleLine {
+    /// Bytes of input that fit.
+    pub room: usize,
+    /// The guest has asked to be interrupted when there is input.
+    pub listening: bool,
+}
+
 /// The live side: a person at a terminal, a pipe, or nobody.
 pub trait Host {
     /// Bytes the guest wrote to its console.
     fn output(&mut self, bytes: &[u8]);
-    /// The end of a quantum: what the host wants, without waiting. `room` bytes of input fit.
-    fn turn(&mut self, room: usize) -> HostTurn;
+    /// The end of a quantum: what the host wants, without waiting.
+    fn turn(&mut self, line: ConsoleLine) -> HostTurn;
     /// The guest is idle for so many nanoseconds, or until there is input.
-    fn idle(&mut self, ns: Option<u64>, room: usize) -> HostIdle;
+    fn idle(&mut self, ns: Option<u64>, line: ConsoleLine) -> HostIdle;
 }
 
 /// How a recording ended.
@@ -220,7 +229,7 @@ impl Recorder {
                     // Not a place where a recording can be ended: it is not the same on replay.
                 }
                 Moment::Quantum => {
-                    let turn = host.turn(self.runner.machine().console_space());
+                    let turn = host.turn(self.line());
                     self.console_input(turn.input)?;
                     if let Some(reason) = turn.stop {
                         return self.stop(reason);
@@ -282,10 +291,7 @@ impl Recorder {
     ) -> Result<Option<Ending>, ReplayError> {
         let now = self.runner.machine().time().0;
         let wait = deadline.map(|d| d.0.saturating_sub(now));
-        match (
-            host.idle(wait, self.runner.machine().console_space()),
-            deadline,
-        ) {
+        match (host.idle(wait, self.line()), deadline) {
             (HostIdle::Jump, Some(deadline)) => {
                 self.runner.machine_mut().warp_to(deadline);
                 Ok(None)
@@ -303,6 +309,14 @@ impl Recorder {
                 self.writer.flush_inputs()?;
                 Ok(turn.stop.map(Ending::of))
             }
+        }
+    }
+
+    fn line(&self) -> ConsoleLine {
+        let machine = self.runner.machine();
+        ConsoleLine {
+            room: machine.console_space(),
+            listening: machine.console_listening(),
         }
     }
 

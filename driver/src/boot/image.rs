@@ -242,6 +242,8 @@ impl<'a> BzImage<'a> {
         if end > self.file.len() as u64 {
             return Err(truncated("the compressed kernel", end, self.file));
         }
+        // The decompressor lies behind it. It is not run, but a file without it is not whole.
+        self.protected_mode()?;
         self.file.get(start as usize..end as usize).ok_or(truncated(
             "the compressed kernel",
             end,

@@ -286,6 +286,11 @@ impl Board {
         self.serial.space()
     }
 
+    /// Whether the guest has asked to be interrupted when there is console input.
+    pub const fn console_listening(&self) -> bool {
+        self.serial.listening()
+    }
+
     /// Gives console input to the UART; tells how many bytes it took.
     pub fn console_input(&mut self, bytes: &[u8], now: VirtualTime) -> usize {
         self.advance(now);

@@ -167,6 +167,11 @@ impl Serial {
         }
     }
 
+    /// Whether the guest has asked to be interrupted when there is console input.
+    pub const fn listening(&self) -> bool {
+        self.ier & IER_RX != 0 && self.mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
+    }
+
     /// Receives console input; gives how many bytes fitted.
     pub fn receive(&mut self, bytes: &[u8], now: VirtualTime) -> usize {
         let taken = bytes.len().min(self.space());
