@@ -79,8 +79,8 @@ pub enum ElfError {
         /// The first address both claim.
         at: Gpa,
     },
-    /// The entry point is in no executable segment.
-    #[error("the entry point {entry:#x} of the vmlinux lies in no executable segment of it")]
+    /// The entry point is in no segment.
+    #[error("the entry point {entry:#x} of the vmlinux lies in no loaded segment of it")]
     EntryOutside {
         /// The `e_entry` field.
         entry: u64,
@@ -176,17 +176,20 @@ impl<'a> Vmlinux<'a> {
             entry: Gpa(entry),
             segments,
         };
-        match vmlinux.text() {
-            Some(_) => Ok(vmlinux),
-            None => Err(ElfError::EntryOutside { entry }),
+        // Permissions are not asked for: kernels since 7.0 are entered in .init.text, which lies in
+        // their writable segment, and nothing but the kernel's own page tables acts on them.
+        let mut segments = vmlinux.segments.iter();
+        match segments.any(|segment| segment.gpa_range().contains(&vmlinux.entry)) {
+            true => Ok(vmlinux),
+            false => Err(ElfError::EntryOutside { entry }),
         }
     }
 
-    /// The executable segment that holds the entry point.
+    /// The first executable segment.
     pub fn text(&self) -> Option<&LoadSegment<'a>> {
         self.segments
             .iter()
-            .find(|segment| segment.executable && segment.gpa_range().contains(&self.entry))
+            .find(|segment| segment.executable)
     }
 
     /// All memory from the first segment's first byte to the last one's last, bss included.
