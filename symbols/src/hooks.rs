@@ -323,7 +323,7 @@ mod tests {
     use super::*;
     use crate::addr::Gva;
     use crate::btf::synthetic::Builder;
-    use crate::kallsyms::synthetic::{BASE, Order, build};
+    use crate::kallsyms::synthetic::{BASE, Order, build, place};
 
     fn names() -> Kallsyms {
         let filler: Vec<String> = (0..400).map(|i| format!("filler_{i}")).collect();
@@ -340,7 +340,7 @@ mod tests {
         all.push((BASE + 0x2000, b'T', "panic"));
         all.push((BASE + 0x3000, b'T', "entry_SYSCALL_64"));
         all.push((BASE + 0x4000, b'D', "init_task"));
-        Kallsyms::from_bytes(&build(Order::OffsetsLast, &all)).expect("table")
+        Kallsyms::from_placed(&build(Order::OffsetsLast, &all), place).expect("table")
     }
 
     #[test]

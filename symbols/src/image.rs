@@ -189,6 +189,15 @@ impl<'d> Image<'d> {
         })
     }
 
+    /// Where the loader places the byte at `offset` of the file.
+    pub fn addr_of_offset(&self, offset: usize) -> Option<LinkAddr> {
+        self.elf.elf_program_headers().iter().find_map(|p| {
+            let skip = (offset as u64).checked_sub(p.p_offset(LittleEndian))?;
+            let loaded = p.p_type(LittleEndian) == elf::PT_LOAD && skip < p.p_filesz(LittleEndian);
+            loaded.then(|| LinkAddr(p.p_vaddr(LittleEndian).wrapping_add(skip)))
+        })
+    }
+
     /// The entries of `.symtab` that have a name and an address; nothing in a stripped image.
     pub fn symbols(&self) -> impl Iterator<Item = ElfSymbol<'d>> + '_ {
         self.elf.symbols().filter_map(|s| {

@@ -78,24 +78,30 @@ impl Kallsyms {
     /// From an image whose headers are read already.
     pub fn from_image(image: &Image<'_>) -> Result<Self, SymbolError> {
         // Images without section headers are searched whole.
-        match image.section_data(".rodata") {
-            Ok(rodata) if !rodata.is_empty() => {
-                Self::from_bytes(rodata).or_else(|_| Self::from_bytes(image.data()))
+        let whole = || Self::from_placed(image.data(), |at| image.addr_of_offset(at));
+        match image.section(".rodata") {
+            Some(rodata) if !rodata.data.is_empty() => {
+                let place = |at| Some(LinkAddr(rodata.addr.0.wrapping_add(at as u64)));
+                Self::from_placed(rodata.data, place).or_else(|_| whole())
             }
-            _ => Self::from_bytes(image.data()),
+            _ => whole(),
         }
     }
 
-    /// From any bytes that hold the table: `.rodata`, a whole image, or guest memory.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SymbolError> {
+    /// From any bytes that hold the table: `.rodata`, a whole image, or guest memory. `place` tells
+    /// the link-time address of an offset in them, which the tables of newer kernels count from.
+    pub fn from_placed(
+        bytes: &[u8],
+        place: impl Fn(usize) -> Option<LinkAddr>,
+    ) -> Result<Self, SymbolError> {
         let table = locate::locate(bytes)?;
-        Self::unpack(bytes, &table).ok_or(SymbolError::NoKallsyms {
+        Self::unpack(bytes, &table, place(table.offsets)).ok_or(SymbolError::NoKallsyms {
             searched: bytes.len(),
             reason: "its names do not unpack",
         })
     }
 
-    fn unpack(bytes: &[u8], table: &Located) -> Option<Self> {
+    fn unpack(bytes: &[u8], table: &Located, place: Option<LinkAddr>) -> Option<Self> {
         let count = table.count;
         let mut arena = String::with_capacity(count * 24);
         let mut starts = Vec::with_capacity(count + 1);
@@ -121,22 +127,28 @@ impl Kallsyms {
         starts.push(u32::try_from(arena.len()).ok()?);
         arena.shrink_to_fit();
         let raw = bytes.get(table.offsets..table.offsets + count * 4)?;
-        let offsets: Vec<i32> = raw
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| i32::from_le_bytes(*b))
-            .collect();
-        // With absolute per-CPU symbols nearly every offset is negative; without, none can be,
-        // since an image is far smaller than 2 GiB.
-        let signed = offsets.iter().filter(|o| **o < 0).count() > count / 2;
+        let words = raw.as_chunks::<4>().0.iter();
+        let mut offsets: Vec<i32> = words.map(|b| i32::from_le_bytes(*b)).collect();
+        let (base, signed) = match table.base {
+            // With absolute per-CPU symbols nearly every offset is negative; without, none can be,
+            // since an image is far smaller than 2 GiB.
+            Some(base) => (base, offsets.iter().filter(|o| **o < 0).count() > count / 2),
+            None => {
+                let first = *offsets.first()?;
+                let base = place?.0.wrapping_add(i64::from(first) as u64);
+                for (i, offset) in (0u32..).zip(&mut offsets) {
+                    *offset = offset.wrapping_add_unsigned(4 * i).wrapping_sub(first);
+                }
+                (base, false)
+            }
+        };
         let by_name = OnceLock::new();
         let mut all = Self {
             arena,
             starts,
             kinds,
             offsets,
-            base: table.base,
+            base,
             signed,
             by_name,
         };

@@ -235,7 +235,7 @@ impl Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kallsyms::synthetic::{BASE, Order, build};
+    use crate::kallsyms::synthetic::{BASE, Order, build, place};
     use crate::modules::{ModuleState, ModuleSymbol, Region, RegionKind};
 
     fn resolver() -> Resolver {
@@ -243,7 +243,7 @@ mod tests {
         let mut all = vec![(0x30, b'D', "current_task")];
         let list = filler.iter().enumerate();
         all.extend(list.map(|(i, n)| (BASE + i as u64 * 16, b'T', n.as_str())));
-        let names = Kallsyms::from_bytes(&build(Order::OffsetsFirst, &all)).expect("table");
+        let names = Kallsyms::from_placed(&build(Order::OffsetsFirst, &all), place).expect("table");
         Resolver::new(Arc::new(names))
     }
 

@@ -176,7 +176,7 @@ impl<'a> Vmlinux<'a> {
             entry: Gpa(entry),
             segments,
         };
-        // Permissions are not asked for: kernels since 7.0 are entered in .init.text, which lies in
+        // Permissions are not asked for: newer kernels (seen in 7.2) are entered in .init.text, which lies in
         // their writable segment, and nothing but the kernel's own page tables acts on them.
         let mut segments = vmlinux.segments.iter();
         match segments.any(|segment| segment.gpa_range().contains(&vmlinux.entry)) {
@@ -187,9 +187,7 @@ impl<'a> Vmlinux<'a> {
 
     /// The first executable segment.
     pub fn text(&self) -> Option<&LoadSegment<'a>> {
-        self.segments
-            .iter()
-            .find(|segment| segment.executable)
+        self.segments.iter().find(|segment| segment.executable)
     }
 
     /// All memory from the first segment's first byte to the last one's last, bss included.

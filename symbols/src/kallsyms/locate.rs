@@ -10,6 +10,8 @@
 //!   token_index`
 //! - since 6.4: `num_syms names markers token_table token_index offsets relative_base
 //!   seqs_of_names`
+//! - seen in 7.2: the same at multiples of 4, without `relative_base`: every offset counts from its
+//!   own place
 
 use std::ops::Range;
 
@@ -26,8 +28,8 @@ pub(super) struct Located {
     pub(super) names: usize,
     /// Offset of the address offsets.
     pub(super) offsets: usize,
-    /// `kallsyms_relative_base`.
-    pub(super) base: u64,
+    /// `kallsyms_relative_base`; without it, offsets count from their own place.
+    pub(super) base: Option<u64>,
     /// The text of every token.
     pub(super) tokens: Vec<Range<usize>>,
 }
@@ -55,12 +57,21 @@ pub(super) fn locate(bytes: &[u8]) -> Result<Located, SymbolError> {
         };
         let start = tokens[0].start;
         reason = "no name table before the token table";
-        let Some((count, names)) = name_table(bytes, start, &mut tries) else {
+        let (count, names, address) = if let Some((count, names)) = packed_name_table(bytes, start)
+        {
+            (count, names, behind(bytes, index + 512, count))
+        } else if let Some((count, names)) = name_table(bytes, start, &mut tries) {
+            // The count is the label just before the names.
+            (
+                count,
+                names,
+                address_table(bytes, names - 8, index + 512, count),
+            )
+        } else {
             continue;
         };
         reason = "no address table beside the names";
-        // The count is the label just before the names.
-        let Some((offsets, base)) = address_table(bytes, names - 8, index + 512, count) else {
+        let Some((offsets, base)) = address else {
             continue;
         };
         return Ok(Located {
@@ -75,6 +86,10 @@ pub(super) fn locate(bytes: &[u8]) -> Result<Located, SymbolError> {
         searched: bytes.len(),
         reason,
     })
+}
+
+const fn align4(at: usize) -> usize {
+    (at + 3) & !3
 }
 
 const fn align8(at: usize) -> usize {
@@ -98,22 +113,23 @@ fn token_table(bytes: &[u8], anchor: usize) -> Option<(Vec<Range<usize>>, usize)
         *token = at..at + len;
         at += len + 1;
     }
-    let index = align8(at);
-    // Token 0 may follow a table without padding: its start is an 8-aligned place which the
-    // token index confirms.
-    let mut start = end & !7;
+    // Token 0 may follow a table without padding: its start is an aligned place which the token
+    // index confirms.
+    let mut start = end & !3;
     loop {
         if end - start > MAX_TOKEN || bytes[start..end].contains(&0) {
             return None;
         }
         tokens[0] = start..end;
-        let confirmed = tokens.iter().enumerate().all(|(i, token)| {
-            bytes.le_u16(index + 2 * i).map(usize::from) == Some(token.start - start)
-        });
-        if confirmed {
+        let confirmed = |index: &usize| {
+            tokens.iter().enumerate().all(|(i, token)| {
+                bytes.le_u16(index + 2 * i).map(usize::from) == Some(token.start - start)
+            })
+        };
+        if let Some(index) = [align8(at), align4(at)].into_iter().find(confirmed) {
             return Some((tokens, index));
         }
-        start = start.checked_sub(8)?;
+        start = start.checked_sub(4)?;
     }
 }
 
@@ -153,6 +169,34 @@ fn name_table(bytes: &[u8], tokens: usize, tries: &mut usize) -> Option<(usize, 
     None
 }
 
+/// The same where everything stands at multiples of 4: the markers end where the tokens begin, and
+/// say how many names there are within 256 and how long they are.
+fn packed_name_table(bytes: &[u8], tokens: usize) -> Option<(usize, usize)> {
+    let mut markers = tokens;
+    let mut last = None;
+    loop {
+        markers = markers.checked_sub(4)?;
+        let marker = bytes.le_u32(markers)?;
+        if markers % 4 != 0 || last.is_some_and(|last| marker >= last) {
+            return None;
+        }
+        if marker == 0 {
+            break;
+        }
+        last = Some(marker);
+    }
+    let blocks = (tokens - markers) / 4;
+    let counts = (blocks - 1) * 256 + 1..=blocks * 256;
+    let whole = bytes.le_u32(tokens - 4)? as usize;
+    let latest = markers.checked_sub(whole + 4)? & !3;
+    let earliest = latest.saturating_sub(256 * MAX_TOKEN);
+    (earliest..=latest).rev().step_by(4).find_map(|at| {
+        let count = bytes.le_u32(at)? as usize;
+        let plausible = counts.contains(&count) && count >= MIN_SYMBOLS;
+        (plausible && names_match_markers(bytes, at + 4, count, markers)).then_some((count, at + 4))
+    })
+}
+
 fn names_match_markers(bytes: &[u8], names: usize, count: usize, limit: usize) -> bool {
     let mut markers = Vec::with_capacity(count.div_ceil(256));
     let mut at = names;
@@ -165,12 +209,11 @@ fn names_match_markers(bytes: &[u8], names: usize, count: usize, limit: usize) -
             _ => return false,
         }
     }
-    let table = align8(at);
-    let found = |i: usize| bytes.le_u32(table + 4 * i);
-    markers
-        .iter()
-        .enumerate()
-        .all(|(i, m)| found(i) == Some(*m))
+    [align8(at), align4(at)].iter().any(|table| {
+        let found = |i: usize| bytes.le_u32(table + 4 * i);
+        let mut markers = markers.iter().enumerate();
+        markers.all(|(i, m)| found(i) == Some(*m))
+    })
 }
 
 /// Offset of the address table and its base, on either side of the names.
@@ -179,16 +222,26 @@ fn address_table(
     num_syms: usize,
     after_index: usize,
     count: usize,
-) -> Option<(usize, u64)> {
-    let size = align8(count * 4);
-    let base_at = |at: usize| bytes.le_u64(at).filter(|base| KERNEL_IMAGE.contains(base));
+) -> Option<(usize, Option<u64>)> {
     let before = || {
         let at = num_syms.checked_sub(8)?;
-        Some((at.checked_sub(size)?, base_at(at)?))
+        let base = base_at(bytes, at)?;
+        Some((at.checked_sub(align8(count * 4))?, Some(base)))
     };
-    let behind = || {
-        let at = align8(after_index);
-        Some((at, base_at(at + size)?))
-    };
-    before().or_else(behind)
+    before().or_else(|| behind(bytes, align8(after_index), count))
+}
+
+/// The same, known to stand behind the token index.
+fn behind(bytes: &[u8], at: usize, count: usize) -> Option<(usize, Option<u64>)> {
+    if let Some(base) = base_at(bytes, align8(at + count * 4)) {
+        return Some((at, Some(base)));
+    }
+    // Places rise by 4 from one offset to the next, and addresses never fall.
+    let address = |i: usize| Some(bytes.le_u32(at + 4 * i)?.wrapping_add(4 * i as u32) as i32);
+    let ordered = (1..count).all(|i| address(i - 1).is_some_and(|a| Some(a) <= address(i)));
+    ordered.then_some((at, None))
+}
+
+fn base_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.le_u64(at).filter(|base| KERNEL_IMAGE.contains(base))
 }

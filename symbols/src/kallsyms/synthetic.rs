@@ -1,4 +1,6 @@
-//! A small kallsyms writer for tests, in both table orders.
+//! A small kallsyms writer for tests, in all table orders.
+
+use crate::addr::LinkAddr;
 
 /// Where the address table stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,9 +9,18 @@ pub(crate) enum Order {
     OffsetsFirst,
     /// Since 6.4.
     OffsetsLast,
+    /// Seen in 7.2.
+    Packed,
 }
 
 pub(crate) const BASE: u64 = 0xffff_ffff_8100_0000;
+/// Where the bytes that [`build`] makes are linked.
+const PLACE: u64 = 0xffff_ffff_8200_0000;
+
+/// The link-time address of an offset in the bytes that [`build`] makes.
+pub(crate) fn place(at: usize) -> Option<LinkAddr> {
+    Some(LinkAddr(PLACE + at as u64))
+}
 
 /// Tokens that stand for more than themselves, so that unpacking has work to do.
 const LONG: [(u8, &str); 4] = [
@@ -47,8 +58,9 @@ fn compress(kind: u8, name: &str) -> Vec<u8> {
     codes
 }
 
-fn pad8(out: &mut Vec<u8>) {
-    out.resize(out.len().next_multiple_of(8), 0);
+fn pad(out: &mut Vec<u8>, order: Order) {
+    let multiple = if order == Order::Packed { 4 } else { 8 };
+    out.resize(out.len().next_multiple_of(multiple), 0);
 }
 
 /// The tables for `symbols` (address, kind, name), sorted by the caller; addresses below the base
@@ -59,20 +71,26 @@ pub(crate) fn build(order: Order, symbols: &[(u64, u8, &str)]) -> Vec<u8> {
     out.resize(4096, 0xff);
     let addresses = |out: &mut Vec<u8>| {
         for (addr, ..) in symbols {
-            let offset = if *addr < BASE {
+            let offset = if order == Order::Packed {
+                addr.wrapping_sub(PLACE + out.len() as u64) as i64
+            } else if *addr < BASE {
                 *addr as i64
             } else {
                 -1 - (addr - BASE) as i64
             };
             out.extend_from_slice(&(offset as i32).to_le_bytes());
         }
-        pad8(out);
+        if order == Order::Packed {
+            return;
+        }
+        pad(out, order);
         out.extend_from_slice(&BASE.to_le_bytes());
     };
     if order == Order::OffsetsFirst {
         addresses(&mut out);
     }
-    out.extend_from_slice(&(symbols.len() as u64).to_le_bytes());
+    out.extend_from_slice(&(symbols.len() as u32).to_le_bytes());
+    pad(&mut out, order);
     let names = out.len();
     let mut markers = Vec::new();
     for (i, (_, kind, name)) in symbols.iter().enumerate() {
@@ -87,11 +105,11 @@ pub(crate) fn build(order: Order, symbols: &[(u64, u8, &str)]) -> Vec<u8> {
         }
         out.extend_from_slice(&codes);
     }
-    pad8(&mut out);
+    pad(&mut out, order);
     markers
         .iter()
         .for_each(|m| out.extend_from_slice(&m.to_le_bytes()));
-    pad8(&mut out);
+    pad(&mut out, order);
     if order == Order::OffsetsFirst {
         // Three bytes per symbol, filled to the next table without a zero before it.
         let seqs = (symbols.len() * 3).next_multiple_of(8);
@@ -105,10 +123,10 @@ pub(crate) fn build(order: Order, symbols: &[(u64, u8, &str)]) -> Vec<u8> {
         out.extend_from_slice(token.as_bytes());
         out.push(0);
     }
-    pad8(&mut out);
+    pad(&mut out, order);
     out.extend_from_slice(&index);
-    if order == Order::OffsetsLast {
-        pad8(&mut out);
+    if order != Order::OffsetsFirst {
+        pad(&mut out, order);
         addresses(&mut out);
     }
     out.resize(out.len() + 64, 0);
