@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gdbstub::conn::ConnectionExt;
 use gdbstub::stub::{DisconnectReason, GdbStub};
@@ -26,7 +26,7 @@ use crate::timeline::TimelineError;
 const PORT: u16 = 1234;
 /// Longest wait before it is looked at whether to go on.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a debugger that is refused has for its first packet.
+/// How long a debugger that is refused has for its first packet, and for leaving.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// Where to wait for debuggers.
@@ -251,27 +251,48 @@ where
 }
 
 /// Tells a debugger that it is not its turn.
+///
+/// An answer before the question would be taken for noise, and closing a socket with bytes in it that
+/// nobody read makes the other side lose what it was told: so the question is read to its end, and
+/// then whatever else comes until the debugger has left.
 fn refuse(stream: Stream) {
-    fn tell(mut stream: impl Read + Write) {
-        // An answer before the question would be taken for noise.
-        let mut question = [0; 4096];
-        if stream.read(&mut question).is_ok() {
-            let sentence = "E.another debugger is attached to this recording";
-            let _ = stream
-                .write_all(b"+")
-                .and_then(|()| stream.write_all(&framed(sentence)));
+    fn tell<S: Read + Write>(mut stream: S, hang_up: impl FnOnce(&S) -> io::Result<()>) {
+        let until = Instant::now() + REFUSAL_WAIT;
+        let mut question = Vec::new();
+        let mut piece = [0; 4096];
+        while !has_packet(&question) {
+            match stream.read(&mut piece) {
+                Ok(n) if n > 0 && Instant::now() < until && question.len() < PACKET_BYTES_MAX => {
+                    question.extend_from_slice(&piece[..n]);
+                }
+                _ => return,
+            }
+        }
+        let sentence = framed("E.another debugger is attached to this recording");
+        let told = stream
+            .write_all(b"+")
+            .and_then(|()| stream.write_all(&sentence))
+            .and_then(|()| hang_up(&stream));
+        if told.is_ok() {
+            while stream.read(&mut piece).is_ok_and(|n| n > 0) && Instant::now() < until {}
         }
     }
     match stream {
         Stream::Tcp(stream) => {
             let _ = stream.set_read_timeout(Some(REFUSAL_WAIT));
-            tell(stream);
+            tell(stream, |stream| stream.shutdown(Shutdown::Write));
         }
         Stream::Unix(stream) => {
             let _ = stream.set_read_timeout(Some(REFUSAL_WAIT));
-            tell(stream);
+            tell(stream, |stream| stream.shutdown(Shutdown::Write));
         }
     }
+}
+
+/// Whether a whole packet is in what came.
+fn has_packet(bytes: &[u8]) -> bool {
+    let begun = bytes.iter().position(|byte| *byte == b'$');
+    begun.is_some_and(|at| bytes[at..].iter().rev().skip(2).any(|byte| *byte == b'#'))
 }
 
 #[cfg(test)]
