@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use colinux_tracer::{ChunkEntry, ChunkKind, Reader};
 use common::Sandbox;
 
 /// The compared part of a recording, as `info --json` gives it.
@@ -126,23 +127,46 @@ fn a_cut_recording_replays_up_to_the_cut() {
         "@300M",
     ]);
     let whole = fs::read(sandbox.path("whole.clt")).unwrap();
-    for percent in [93, 97, 99] {
-        let cut = sandbox.file("cut.clt", &whole[..whole.len() * percent / 100]);
-        let run = sandbox.run(&["verify", &cut]);
-        assert_eq!(run.code, Some(0), "{percent} %: {run}");
-        assert!(run.out.contains("up to the cut"), "{run}");
-        assert!(
-            run.err.contains("cut.clt"),
-            "what was lost is not said: {run}"
-        );
+    let reader = Reader::open(sandbox.path("whole.clt")).unwrap();
+    let chunks = reader.chunks();
+    let last_boot_file = chunks
+        .iter()
+        .rposition(|entry| entry.header.kind == ChunkKind::BootFile)
+        .unwrap();
+    let booted = &chunks[last_boot_file..];
+    let is_rows = |entry: &&ChunkEntry| entry.header.rows > 0;
+    assert!(booted.iter().filter(is_rows).count() >= 2, "{booted:?}");
+    // At the end of each chunk and inside the next one, whose rows are lost then.
+    for pair in booted.windows(2) {
+        let kept = Reader::from_bytes("kept", &whole[..pair[0].end() as usize]).unwrap();
+        let last_tick = kept.ticks().map_or(0, |(_, last)| last);
+        let middle = (pair[1].offset + pair[1].end()) / 2;
+        for at in [pair[0].end(), pair[1].offset + 1, middle, pair[1].end() - 1] {
+            let cut = sandbox.file("cut.clt", &whole[..at as usize]);
+            let run = sandbox.run(&["verify", "--json", &cut]);
+            assert_eq!(run.code, Some(0), "cut at {at}: {run}");
+            let said: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+            assert_eq!((&said["same"], &said["cut"]), (&true.into(), &true.into()));
+            assert_eq!(said["tick"], last_tick, "cut at {at}: {run}");
+            assert!(
+                run.err.contains("cut.clt"),
+                "what was lost is not said: {run}"
+            );
+        }
     }
-    let cut = sandbox.file("cut.clt", &whole[..whole.len() / 2]);
-    let run = sandbox.run(&["verify", &cut]);
-    assert_eq!(
-        run.code,
-        Some(4),
-        "half of a kernel cannot be booted: {run}"
-    );
+    // Before, there is a part of a kernel, and nothing that it did.
+    let boot_files = chunks[..=last_boot_file].iter();
+    for at in boot_files.map(|entry| (entry.offset + entry.end()) / 2) {
+        let cut = sandbox.file("cut.clt", &whole[..at as usize]);
+        for verb in ["verify", "replay"] {
+            let run = sandbox.run(&[verb, &cut]);
+            assert_eq!(run.code, Some(4), "{verb}, cut at {at}: {run}");
+            assert!(
+                run.err.contains("cut.clt: it was cut off before") && run.out.is_empty(),
+                "{verb}, cut at {at}: {run}"
+            );
+        }
+    }
 }
 
 #[test]

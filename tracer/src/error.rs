@@ -160,6 +160,20 @@ pub enum TraceError {
         /// What.
         what: String,
     },
+    /// The recording ends before something that every recording holds.
+    #[error(
+        "{path}: it was cut off before its {what} was whole, after the chunk that ends at offset \
+         {offset:#x}; it can be looked at, but there is nothing in it to replay",
+        path = path.display()
+    )]
+    CutBefore {
+        /// The recording.
+        path: PathBuf,
+        /// What.
+        what: String,
+        /// Where the last whole chunk ends.
+        offset: u64,
+    },
     /// A boot file or checkpoint in the recording is not what it is said to be.
     #[error("{path}: `{name}` is damaged: {rule}", path = path.display())]
     Content {

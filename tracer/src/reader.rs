@@ -204,9 +204,14 @@ impl Reader {
     }
 
     pub(crate) fn missing(&self, what: &str) -> TraceError {
-        TraceError::Missing {
-            path: self.path().to_owned(),
-            what: what.to_owned(),
+        let (path, what) = (self.path().to_owned(), what.to_owned());
+        match &self.recovery {
+            None => TraceError::Missing { path, what },
+            Some(recovery) => TraceError::CutBefore {
+                path,
+                what,
+                offset: recovery.offset,
+            },
         }
     }
 }
