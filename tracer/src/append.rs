@@ -46,7 +46,8 @@ impl Sink {
                 .last()
                 .and_then(|last| reader.chunks().get(*last as usize));
             let last = last.map_or(0, |entry| entry.header.last_tick);
-            sink.streams.entry(stream.vcpu).or_default().last_tick = last;
+            let stream_of_file = sink.new_stream(last);
+            sink.streams.insert(stream.vcpu, stream_of_file);
         }
         let inputs = reader.index.of_kind(ChunkKind::Inputs).last();
         sink.last_input = inputs.map_or(0, |entry| entry.header.last_tick);

@@ -94,6 +94,18 @@ const fn gather(bytes: u64) -> u64 {
     (x & 0x0fff_ffff) | (x & 0x0fff_ffff_0000_0000) >> 4
 }
 
+/// A signed number, as its two's complement, folded so that small ones of both signs are small.
+#[inline]
+pub(crate) const fn zigzag(number: u64) -> u64 {
+    (number << 1) ^ ((number as i64) >> 63) as u64
+}
+
+/// The reverse of [`zigzag`].
+#[inline]
+pub(crate) const fn unzigzag(folded: u64) -> u64 {
+    (folded >> 1) ^ (folded & 1).wrapping_neg()
+}
+
 /// Appends a varint.
 #[inline]
 pub(crate) fn put_varint(value: u64, out: &mut Vec<u8>) {

@@ -23,6 +23,10 @@ pub const BODY_LIMIT: u32 = 16 << 20;
 pub const INDEX_LIMIT: u32 = 1 << 30;
 /// The most rows of a chunk.
 pub const ROWS_LIMIT: u32 = 1 << 18;
+/// Layout version of bodies of rows.
+pub(crate) const ROWS_VERSION: u8 = 1;
+/// Layout version of events in columns.
+pub(crate) const COLUMNS_VERSION: u8 = 2;
 /// The vCPU of a chunk that belongs to none.
 pub const NO_VCPU: u16 = u16::MAX;
 
@@ -38,6 +42,8 @@ pub enum Codec {
     Stored,
     /// As one zstd frame (RFC 8878).
     Zstd,
+    /// As substreams, each stored or packed by itself.
+    Substreams,
 }
 
 /// What is wrong with a chunk header.
@@ -165,6 +171,7 @@ impl ChunkHeader {
         let codec = match self.codec {
             Codec::Stored => 0,
             Codec::Zstd => 1,
+            Codec::Substreams => 2,
         };
         out.extend_from_slice(&[self.version, self.kind.code(), codec, self.flags]);
         out.extend_from_slice(&self.vcpu.to_le_bytes());
@@ -214,6 +221,7 @@ impl ChunkHeader {
         let codec = match fixed[6] {
             0 => Codec::Stored,
             1 => Codec::Zstd,
+            2 => Codec::Substreams,
             other => return Err(HeaderRule::Codec(other)),
         };
         let decoded = Self {

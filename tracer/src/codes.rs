@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::columns::RowWriter;
+use crate::table::RowReader;
 use crate::wire::{Bytes, Field, FieldType, WireError};
 
 macro_rules! codes {
@@ -73,6 +75,14 @@ macro_rules! codes {
             }
             fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
                 from.byte().map(Self::from_code)
+            }
+            #[inline]
+            fn put_columns(&self, row: &mut RowWriter<'_>) {
+                row.int(u64::from(self.code()));
+            }
+            #[inline]
+            fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+                row.narrow(8).map(Self::from_code)
             }
         }
     )*};

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::columns::RowWriter;
+use crate::table::RowReader;
 use crate::wire::{Bytes, Field, FieldType, WireError, put_varint};
 
 /// Length of the kernel's `task_struct.comm`, with its final NUL.
@@ -49,6 +51,12 @@ impl Field for Comm {
     }
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         Ok(Self::new(from.counted()?))
+    }
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.bytes(self.as_bytes());
+    }
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        row.bytes().map(Self::new)
     }
 }
 

@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::chunk::{ChunkHeader, ChunkKind, HeaderRule};
 use crate::digest::StateDigest;
 use crate::error::TraceError;
+use crate::facility::EventMask;
 use crate::index::ChunkEntry;
 use crate::reader::{Reader, Shared};
 
@@ -49,8 +50,8 @@ impl Reader {
         for entry in self.chunks() {
             self.shared.check_header(entry)?;
             match entry.header.kind {
-                ChunkKind::Events => drop(self.shared.rows::<crate::Event>(entry)?),
-                ChunkKind::Inputs => drop(self.shared.rows::<crate::Input>(entry)?),
+                ChunkKind::Events => drop(self.shared.events(entry, &EventMask::ALL)?),
+                ChunkKind::Inputs => drop(self.shared.inputs(entry)?),
                 _ => drop(self.shared.body(entry)?),
             }
         }

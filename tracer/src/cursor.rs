@@ -162,7 +162,7 @@ impl Cursor {
         let lane = &mut self.lanes[chosen];
         lane.set(if forwards { row + 1 } else { row });
         let vcpu = lane.stream(&self.index).vcpu;
-        match lane.event(&self.shared, &self.index, row) {
+        match lane.event(&self.shared, &self.index, row, &self.filter) {
             Ok(event) => Some(Ok(EventRow {
                 number,
                 tick,

@@ -4,18 +4,19 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::chunk::ChunkKind;
+use crate::columns::Columns;
 use crate::content::{BootFileRow, CheckpointRow, ContentRef};
 use crate::error::{BodyRule, TraceError};
-use crate::event::Event;
+use crate::facility::EventMask;
 use crate::flight::LostMark;
 use crate::index::ChunkEntry;
 use crate::input::Input;
 use crate::options::Options;
 use crate::pack::{PackedChunk, Packer};
 use crate::reader::Reader;
-use crate::rows::{Row, RowBuffer};
+use crate::rows::RowBuffer;
 use crate::schema::Schema;
-use crate::sink::{Sink, Summary, pack_rows};
+use crate::sink::{Sink, Summary, pack_columns, pack_rows};
 
 /// Copies a recording to `to`, keeping of its events those at `ticks`.
 ///
@@ -47,6 +48,7 @@ pub fn cut(
         packer,
         ticks,
         as_is,
+        columns: Columns::new(&schema),
         numbers: Vec::new(),
     };
     copy.lost(Side::Before)?;
@@ -70,6 +72,8 @@ struct Copy<'a> {
     ticks: RangeInclusive<u64>,
     /// Whether rows can be copied without being read.
     as_is: bool,
+    /// Events that are not copied as they are.
+    columns: Columns,
     /// New number of each chunk, by its old one.
     numbers: Vec<u32>,
 }
@@ -82,8 +86,8 @@ impl Copy<'_> {
             ChunkKind::Schema | ChunkKind::Index => Ok(()),
             ChunkKind::Events => self.events(entry),
             ChunkKind::Inputs if !self.as_is => {
-                let rows = shared.rows::<Input>(entry)?;
-                self.rows(entry, rows)
+                let rows = shared.inputs(entry)?;
+                self.inputs(entry, &rows)
             }
             ChunkKind::BootFile => {
                 let mut row: BootFileRow = shared.form(entry, 1)?;
@@ -135,14 +139,24 @@ impl Copy<'_> {
         if self.as_is && self.ticks.contains(&first) && self.ticks.contains(&last) {
             return self.as_it_is(entry);
         }
-        let mut rows = self.reader.shared.rows::<Event>(entry)?;
-        rows.retain(|(tick, _)| self.ticks.contains(tick));
-        self.rows(entry, rows)
+        let rows = self.reader.shared.events(entry, &EventMask::ALL)?;
+        self.columns.clear();
+        for (tick, event) in rows.ticks.iter().zip(&rows.events) {
+            if self.ticks.contains(tick) {
+                // It was in a chunk, so it is not too long for one.
+                let _ = self.columns.put(*tick, event);
+            }
+        }
+        if self.columns.rows() == 0 {
+            return Ok(());
+        }
+        let chunk = pack_columns(&mut self.packer, entry.header.vcpu, &self.columns);
+        self.sink.write_chunk(chunk)
     }
 
-    fn rows<T: Row>(&mut self, entry: &ChunkEntry, rows: Vec<(u64, T)>) -> Result<(), TraceError> {
+    fn inputs(&mut self, entry: &ChunkEntry, rows: &[(u64, Input)]) -> Result<(), TraceError> {
         let mut buffer = RowBuffer::default();
-        for (tick, row) in &rows {
+        for (tick, row) in rows {
             // It was in a chunk, so it is not too long for one.
             let _ = buffer.put(*tick, row);
         }
@@ -171,10 +185,10 @@ impl Copy<'_> {
                 let (count, first, last) = if is_out(first) && is_out(last) {
                     (u64::from(entry.header.rows), first, last)
                 } else {
-                    let mut rows = self.reader.shared.rows::<Event>(entry)?;
-                    rows.retain(|(tick, _)| is_out(*tick));
-                    match (rows.first(), rows.last()) {
-                        (Some(first), Some(last)) => (rows.len() as u64, first.0, last.0),
+                    let mut ticks = self.reader.shared.events(entry, &EventMask::NONE)?.ticks;
+                    ticks.retain(|tick| is_out(*tick));
+                    match (ticks.first(), ticks.last()) {
+                        (Some(first), Some(last)) => (ticks.len() as u64, *first, *last),
                         _ => continue,
                     }
                 };

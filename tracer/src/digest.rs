@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::columns::RowWriter;
+use crate::table::RowReader;
 use crate::wire::{Bytes, Field, FieldType, WireError};
 
 /// A BLAKE3 digest: what a file that the recording depends on is known by.
@@ -42,6 +44,12 @@ impl Field for StateDigest {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(from.take(16)?);
         Ok(Self(bytes))
+    }
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.raw16(&self.0);
+    }
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        row.raw16().map(Self)
     }
 }
 

@@ -48,6 +48,9 @@ pub enum BodyRule {
     /// Its checksum.
     #[error("the checksum does not match")]
     Checksum,
+    /// Its substreams.
+    #[error("its table of substreams is malformed")]
+    Substreams,
     /// Its zstd frame.
     #[error("the zstd frame is damaged")]
     Zstd,

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::chunk::ChunkKind;
+use crate::columns::Columns;
 use crate::event::Event;
 use crate::pack::{PackedChunk, Packer};
-use crate::rows::RowBuffer;
-use crate::sink::pack_rows;
+use crate::schema::Schema;
+use crate::sink::pack_columns;
 
 /// Events of one vCPU that were let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +20,15 @@ pub(crate) struct LostMark {
 impl LostMark {
     /// The chunk that says so: one `Lost` event.
     pub(crate) fn pack(self, packer: &mut Packer, at: u64) -> PackedChunk {
-        let mut buffer = RowBuffer::default();
+        let mut columns = Columns::new(&Schema::of_this_build());
         let event = Event::Lost {
             count: self.count,
             first: self.first,
             last: self.last,
         };
         // A row of three integers is far below the limit.
-        let _ = buffer.put(at, &event);
-        pack_rows(packer, ChunkKind::Events, self.vcpu, &buffer)
+        let _ = columns.put(at, &event);
+        pack_columns(packer, self.vcpu, &columns)
     }
 }
 
@@ -84,9 +84,9 @@ mod tests {
     use super::*;
 
     fn chunk(packer: &mut Packer, vcpu: u16, first: u64, rows: u64) -> PackedChunk {
-        let mut buffer = RowBuffer::default();
+        let mut columns = Columns::new(&Schema::of_this_build());
         for tick in first..first + rows {
-            buffer
+            columns
                 .put(
                     tick,
                     &Event::Cr3Write {
@@ -96,7 +96,7 @@ mod tests {
                 )
                 .unwrap();
         }
-        pack_rows(packer, ChunkKind::Events, vcpu, &buffer)
+        pack_columns(packer, vcpu, &columns)
     }
 
     #[test]

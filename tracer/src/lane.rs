@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::facility::EventMask;
 use crate::index::{ChunkEntry, Index, Stream};
 use crate::reader::Shared;
-use crate::rows::Row;
+use crate::table::Rows;
 
 /// Unpacked chunks that a lane keeps: the one it is in, and the one beside it.
 const KEPT: usize = 2;
@@ -33,9 +33,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    fn wants(&self, tick: u64, event: &Event) -> bool {
+    fn wants(&self, tick: u64) -> bool {
         (self.first..=self.last).contains(&tick)
-            && (self.kinds == EventMask::ALL || self.kinds.contains_code(event.code()))
     }
 
     fn wants_chunk(&self, header: &ChunkHeader, mut counts: Counts<'_>) -> bool {
@@ -61,7 +60,27 @@ struct Unpacked {
     chunk: usize,
     /// Number of its first event in the lane.
     start: u64,
-    rows: Arc<Vec<(u64, Event)>>,
+    /// The kinds that were wanted.
+    kinds: EventMask,
+    rows: Arc<Rows>,
+}
+
+impl Unpacked {
+    /// The wanted row with this place among them.
+    fn place(&self, at: usize) -> Place {
+        let number = self.rows.numbers[at];
+        Place {
+            row: self.start + u64::from(number),
+            tick: self.rows.ticks[number as usize],
+        }
+    }
+
+    /// How many of the wanted rows come before row `row` of the lane.
+    fn before(&self, row: u64) -> usize {
+        let number = row.saturating_sub(self.start);
+        let numbers = &self.rows.numbers;
+        numbers.partition_point(|wanted| u64::from(*wanted) < number)
+    }
 }
 
 /// A place in the events of one vCPU.
@@ -126,22 +145,17 @@ impl Lane {
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
                 let at = self.at;
-                let Unpacked { start, rows, .. } = match self.load(shared, index, chunk) {
+                let unpacked = match self.load(shared, index, chunk, &filter.kinds) {
                     Ok(unpacked) => unpacked,
                     Err(error) => {
                         self.set(stream.starts[chunk + 1]);
                         return Err(error);
                     }
                 };
-                let from = at.saturating_sub(*start) as usize;
-                let rest = rows.get(from..).unwrap_or_default();
-                let wanted = |(tick, event): &(u64, Event)| filter.wants(*tick, event);
-                if let Some(skip) = rest.iter().position(wanted) {
-                    let row = start + (from + skip) as u64;
-                    found = Some(Place {
-                        row,
-                        tick: rest[skip].0,
-                    });
+                let rest = unpacked.before(at)..unpacked.rows.numbers.len();
+                let mut places = rest.map(|at| unpacked.place(at));
+                found = places.find(|place| filter.wants(place.tick));
+                if found.is_some() {
                     break;
                 }
             }
@@ -176,21 +190,16 @@ impl Lane {
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
                 let at = self.at;
-                let Unpacked { start, rows, .. } = match self.load(shared, index, chunk) {
+                let unpacked = match self.load(shared, index, chunk, &filter.kinds) {
                     Ok(unpacked) => unpacked,
                     Err(error) => {
                         self.set(stream.starts[chunk]);
                         return Err(error);
                     }
                 };
-                let until = rows.len().min(at.saturating_sub(*start) as usize);
-                let wanted = |(tick, event): &(u64, Event)| filter.wants(*tick, event);
-                if let Some(position) = rows[..until].iter().rposition(wanted) {
-                    let row = start + position as u64;
-                    found = Some(Place {
-                        row,
-                        tick: rows[position].0,
-                    });
+                let mut places = (0..unpacked.before(at)).map(|at| unpacked.place(at));
+                found = places.rfind(|place| filter.wants(place.tick));
+                if found.is_some() {
                     break;
                 }
             }
@@ -212,8 +221,11 @@ impl Lane {
         let chunk = stream.chunks.partition_point(ended);
         match entry(stream, index, chunk) {
             Some(entry) if entry.header.first_tick < tick => {
-                let Unpacked { start, rows, .. } = self.load(shared, index, chunk)?;
-                Ok(start + rows.partition_point(|(at, _)| *at < tick) as u64)
+                // The ticks are there whatever the kinds: those unpacked last will do.
+                let kept = self.kept.iter().find(|kept| kept.chunk == chunk);
+                let kinds = kept.map_or(EventMask::ALL, |kept| kept.kinds);
+                let Unpacked { start, rows, .. } = self.load(shared, index, chunk, &kinds)?;
+                Ok(start + rows.ticks.partition_point(|at| *at < tick) as u64)
             }
             _ => Ok(stream.starts[chunk]),
         }
@@ -225,17 +237,20 @@ impl Lane {
         shared: &Shared,
         index: &Index,
         row: u64,
+        filter: &Filter,
     ) -> Result<&Event, TraceError> {
         let chunk = self.chunk_of(self.stream(index), row);
-        let Unpacked { start, rows, .. } = self.load(shared, index, chunk)?;
-        Ok(&rows[(row - start) as usize].1)
+        let unpacked = self.load(shared, index, chunk, &filter.kinds)?;
+        Ok(&unpacked.rows.events[unpacked.before(row)])
     }
 
     /// The chunk that holds row `row`; after the last row, one past the last chunk.
     fn chunk_of(&self, stream: &Stream, row: u64) -> usize {
         // Mostly it is the chunk used last.
-        if let Some(Unpacked { chunk, start, rows }) = self.kept.first()
-            && (*start..start + rows.len() as u64).contains(&row)
+        if let Some(Unpacked {
+            chunk, start, rows, ..
+        }) = self.kept.first()
+            && (*start..start + rows.ticks.len() as u64).contains(&row)
         {
             return *chunk;
         }
@@ -248,8 +263,10 @@ impl Lane {
         shared: &Shared,
         index: &Index,
         chunk: usize,
+        kinds: &EventMask,
     ) -> Result<&Unpacked, TraceError> {
-        match self.kept.iter().position(|kept| kept.chunk == chunk) {
+        let is_it = |kept: &Unpacked| kept.chunk == chunk && kept.kinds == *kinds;
+        match self.kept.iter().position(is_it) {
             Some(0) => {}
             Some(at) => self.kept[..=at].rotate_right(1),
             None => {
@@ -265,12 +282,13 @@ impl Lane {
                 let mut rows = oldest
                     .and_then(|oldest| Arc::into_inner(oldest.rows))
                     .unwrap_or_default();
-                shared.rows_over(&index.entries()[number as usize], &mut rows)?;
+                shared.events_over(&index.entries()[number as usize], kinds, &mut rows)?;
                 self.kept.insert(
                     0,
                     Unpacked {
                         chunk,
                         start,
+                        kinds: *kinds,
                         rows: Arc::new(rows),
                     },
                 );

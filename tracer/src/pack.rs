@@ -6,6 +6,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::chunk::{ChunkHeader, ChunkKind, Codec, NO_VCPU};
 use crate::error::BodyRule;
+use crate::substreams::{Substreams, join};
 
 /// What is known of a chunk before it is packed.
 #[derive(Clone, Copy, Debug)]
@@ -63,41 +64,65 @@ impl Packer {
         })
     }
 
+    /// Packs a body of substreams.
+    pub(crate) fn pack_parts(
+        &mut self,
+        draft: Draft,
+        counts: Vec<u8>,
+        parts: &[Vec<u8>],
+    ) -> PackedChunk {
+        let body = join(parts, |raw| self.zip(raw));
+        let raw_len: usize = parts.iter().map(Vec::len).sum();
+        finished(draft, Codec::Substreams, counts, raw_len, body)
+    }
+
+    /// Packs bytes, if that makes them smaller.
+    fn zip(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
+        let packed = self.zstd.compress(raw).ok();
+        packed.filter(|packed| packed.len() < raw.len())
+    }
+
     /// Packs a body; it is stored as it is when packing does not make it smaller, and an index
     /// always is, because opening a file must not wait for it to be unpacked.
     pub(crate) fn pack(&mut self, draft: Draft, counts: Vec<u8>, raw: &[u8]) -> PackedChunk {
         let packed = match draft.kind {
             ChunkKind::Index => None,
-            _ => self
-                .zstd
-                .compress(raw)
-                .ok()
-                .filter(|packed| packed.len() < raw.len()),
+            _ => self.zip(raw),
         };
         let (codec, body) = match packed {
             Some(body) => (Codec::Zstd, body),
             None => (Codec::Stored, raw.to_vec()),
         };
-        let header = ChunkHeader {
-            version: draft.version,
-            kind: draft.kind,
-            codec,
-            flags: draft.flags,
-            vcpu: draft.vcpu,
-            len: 0,
-            rows: draft.rows,
-            seq: 0,
-            raw_len: raw.len() as u32,
-            stored_len: body.len() as u32,
-            body_check: crc32fast::hash(&body),
-            first_tick: draft.ticks.0,
-            last_tick: draft.ticks.1,
-        };
-        PackedChunk {
-            header,
-            counts,
-            body,
-        }
+        finished(draft, codec, counts, raw.len(), body)
+    }
+}
+
+fn finished(
+    draft: Draft,
+    codec: Codec,
+    counts: Vec<u8>,
+    raw_len: usize,
+    body: Vec<u8>,
+) -> PackedChunk {
+    let header = ChunkHeader {
+        version: draft.version,
+        kind: draft.kind,
+        codec,
+        flags: draft.flags,
+        vcpu: draft.vcpu,
+        len: 0,
+        rows: draft.rows,
+        seq: 0,
+        raw_len: raw_len as u32,
+        stored_len: body.len() as u32,
+        body_check: crc32fast::hash(&body),
+        first_tick: draft.ticks.0,
+        last_tick: draft.ticks.1,
+    };
+    PackedChunk {
+        header,
+        counts,
+        body,
     }
 }
 
@@ -118,6 +143,7 @@ pub(crate) fn unpack(header: &ChunkHeader, body: Vec<u8>) -> Result<Vec<u8>, Bod
     match header.codec {
         Codec::Stored => unpack_with(header, &body, |_| ()).map(|()| body),
         Codec::Zstd => unpack_with(header, &body, <[u8]>::to_vec),
+        Codec::Substreams => Substreams::open(header, &body)?.unpack_all(),
     }
 }
 
@@ -144,19 +170,39 @@ pub(crate) fn unpack_with<T>(
             Ok(look(body))
         }
         Codec::Zstd => UNPACKER.with_borrow_mut(|Unpacker { zstd, raw }| {
-            let zstd = match zstd {
-                Some(zstd) => zstd,
-                None => zstd.insert(Decompressor::new().map_err(|_| BodyRule::Zstd)?),
-            };
-            raw.clear();
-            // The capacity bounds what is written, whatever the frame says of itself; where there is
-            // more of it, from a chunk before, a frame that is too long is found by its length.
-            raw.reserve(expected);
-            zstd.decompress_to_buffer(body, raw)
-                .map_err(|_| BodyRule::Zstd)?;
-            right(raw.len())?;
+            unzip_with(zstd, body, expected, raw)?;
             Ok(look(raw))
         }),
+        Codec::Substreams => Ok(look(&Substreams::open(header, body)?.unpack_all()?)),
+    }
+}
+
+/// Unpacks one zstd frame over what is in `raw`. The caller has bounded the length expected.
+pub(crate) fn unzip(frame: &[u8], expected: usize, raw: &mut Vec<u8>) -> Result<(), BodyRule> {
+    UNPACKER.with_borrow_mut(|Unpacker { zstd, .. }| unzip_with(zstd, frame, expected, raw))
+}
+
+fn unzip_with(
+    zstd: &mut Option<Decompressor<'static>>,
+    frame: &[u8],
+    expected: usize,
+    raw: &mut Vec<u8>,
+) -> Result<(), BodyRule> {
+    let zstd = match zstd {
+        Some(zstd) => zstd,
+        None => zstd.insert(Decompressor::new().map_err(|_| BodyRule::Zstd)?),
+    };
+    raw.clear();
+    // The capacity bounds what is written, whatever the frame says of itself; where there is more of
+    // it, from a chunk before, a frame that is too long is found by its length.
+    raw.reserve(expected);
+    zstd.decompress_to_buffer(frame, raw)
+        .map_err(|_| BodyRule::Zstd)?;
+    if raw.len() == expected {
+        Ok(())
+    } else {
+        let found = raw.len();
+        Err(BodyRule::Length { found, expected })
     }
 }
 

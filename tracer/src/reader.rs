@@ -5,19 +5,23 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::chunk::{ChunkKind, FLAG_NEEDED};
+use crate::chunk::{COLUMNS_VERSION, ChunkKind, Codec, FLAG_NEEDED, ROWS_VERSION};
 use crate::counts::Counts;
 use crate::cursor::Cursor;
 use crate::error::{BodyRule, TraceError};
+use crate::event::Event;
+use crate::facility::EventMask;
 use crate::file::{FILE_HEADER_LEN, decode_file_header};
 use crate::index::{ChunkEntry, Index};
 use crate::input::{Input, InputKind, RecordEnd};
 use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
 use crate::pack::{unpack, unpack_with};
-use crate::rows::{Row, RowFrame, decode_rows};
+use crate::rows::{Row, RowError, RowFrame, decode_rows};
 use crate::scan::{self, Recovery};
 use crate::schema::Schema;
 use crate::source::Source;
+use crate::substreams::Substreams;
+use crate::table::{Head, Rows, decode_columns};
 
 /// What a reader and its cursors share.
 #[derive(Debug)]
@@ -137,7 +141,7 @@ impl Reader {
     pub fn inputs(&self) -> Result<Vec<(u64, Input)>, TraceError> {
         let mut inputs = Vec::new();
         for entry in self.index.of_kind(ChunkKind::Inputs) {
-            inputs.extend(self.shared.rows::<Input>(entry)?);
+            inputs.extend(self.shared.inputs(entry)?);
         }
         Ok(inputs)
     }
@@ -151,7 +155,7 @@ impl Reader {
         let Some(entry) = chunks.last() else {
             return Ok(None);
         };
-        let rows = self.shared.rows::<Input>(entry)?;
+        let rows = self.shared.inputs(entry)?;
         Ok(rows.into_iter().rev().find_map(|(_, input)| match input {
             Input::RecordEnd {
                 reason,
@@ -277,39 +281,95 @@ impl Shared {
             .map_err(|_| self.body_error(entry, BodyRule::Form(entry.header.kind.name())))
     }
 
-    /// The rows of a chunk with their ticks.
-    pub(crate) fn rows<T: Row>(&self, entry: &ChunkEntry) -> Result<Vec<(u64, T)>, TraceError> {
-        let mut rows = Vec::new();
-        self.rows_over(entry, &mut rows).map(|()| rows)
+    /// The inputs of a chunk with their ticks.
+    pub(crate) fn inputs(&self, entry: &ChunkEntry) -> Result<Vec<(u64, Input)>, TraceError> {
+        self.check_version(entry, ROWS_VERSION)?;
+        self.rows(entry)
     }
 
-    /// The rows of a chunk with their ticks, over what is in `rows`.
-    pub(crate) fn rows_over<T: Row>(
-        &self,
-        entry: &ChunkEntry,
-        rows: &mut Vec<(u64, T)>,
-    ) -> Result<(), TraceError> {
-        let header = entry.header;
-        self.check_version(entry, 1)?;
-        let frame = RowFrame {
-            rows: header.rows,
-            first_tick: header.first_tick,
-            last_tick: header.last_tick,
-        };
+    /// The rows of a chunk that has them one after the other.
+    fn rows<T: Row>(&self, entry: &ChunkEntry) -> Result<Vec<(u64, T)>, TraceError> {
+        let mut rows = Vec::new();
         let body = self.stored(entry)?;
-        let decoded = unpack_with(&header, &body, |raw| {
-            decode_rows(raw, frame, &self.schema, rows)
+        let decoded = unpack_with(&entry.header, &body, |raw| {
+            decode_rows(raw, frame(entry), &self.schema, &mut rows)
         });
         let decoded = decoded.map_err(|rule| self.body_error(entry, rule))?;
-        decoded.map_err(|error| {
-            self.body_error(
-                entry,
-                BodyRule::Row {
-                    row: error.row,
-                    rule: error.rule,
-                },
-            )
-        })
+        decoded.map_err(|error| self.row_error(entry, error))?;
+        Ok(rows)
+    }
+
+    /// The events of some kinds in a chunk.
+    pub(crate) fn events(
+        &self,
+        entry: &ChunkEntry,
+        wanted: &EventMask,
+    ) -> Result<Rows, TraceError> {
+        let mut rows = Rows::default();
+        self.events_over(entry, wanted, &mut rows).map(|()| rows)
+    }
+
+    /// The events of some kinds in a chunk, over what is in `rows`.
+    pub(crate) fn events_over(
+        &self,
+        entry: &ChunkEntry,
+        wanted: &EventMask,
+        rows: &mut Rows,
+    ) -> Result<(), TraceError> {
+        self.check_version(entry, COLUMNS_VERSION)?;
+        if entry.header.version == COLUMNS_VERSION {
+            return self.columns_over(entry, wanted, rows);
+        }
+        *rows = Rows::default();
+        for (number, (tick, event)) in (0..).zip(self.rows::<Event>(entry)?) {
+            rows.ticks.push(tick);
+            if wanted.contains_code(event.code()) {
+                rows.numbers.push(number);
+                rows.events.push(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn columns_over(
+        &self,
+        entry: &ChunkEntry,
+        wanted: &EventMask,
+        rows: &mut Rows,
+    ) -> Result<(), TraceError> {
+        let fail = |rule| self.body_error(entry, rule);
+        if entry.header.codec != Codec::Substreams {
+            return Err(fail(BodyRule::Substreams));
+        }
+        let body = self.stored(entry)?;
+        let substreams = Substreams::open(&entry.header, &body).map_err(fail)?;
+        let mut first = Vec::new();
+        substreams.unpack(0, &mut first).map_err(fail)?;
+        let head = Head::get(&first, entry.header.rows, &self.schema);
+        let mut head = head.map_err(|error| self.row_error(entry, error))?;
+        let listed = head.lengths().map(Some);
+        if substreams.len() != 1 + head.substreams()
+            || !(1..)
+                .zip(listed)
+                .all(|(at, len)| substreams.raw_len(at) == len)
+        {
+            return Err(fail(BodyRule::Substreams));
+        }
+        let needed = head.needed(wanted);
+        let mut parts = vec![Vec::new(); needed.len()];
+        for (number, part) in parts.iter_mut().enumerate() {
+            if needed[number] {
+                substreams.unpack(number + 1, part).map_err(fail)?;
+            }
+        }
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        decode_columns(&mut head, &parts, frame(entry), wanted, rows)
+            .map_err(|error| self.row_error(entry, error))
+    }
+
+    fn row_error(&self, entry: &ChunkEntry, error: RowError) -> TraceError {
+        let RowError { row, rule } = error;
+        self.body_error(entry, BodyRule::Row { row, rule })
     }
 
     pub(crate) fn body_error(&self, entry: &ChunkEntry, rule: BodyRule) -> TraceError {
@@ -319,5 +379,14 @@ impl Shared {
             offset: entry.body_offset(),
             rule,
         }
+    }
+}
+
+fn frame(entry: &ChunkEntry) -> RowFrame {
+    let header = entry.header;
+    RowFrame {
+        rows: header.rows,
+        first_tick: header.first_tick,
+        last_tick: header.last_tick,
     }
 }

@@ -4,8 +4,10 @@
 //! row), as a varint; the code; the fields. Addresses are absolute: a general compressor finds exact
 //! repeats, and differences hide them.
 
+use crate::columns::RowWriter;
 use crate::counts::encode_counts;
 use crate::schema::Schema;
+use crate::table::RowReader;
 use crate::wire::{Bytes, WireError, put_varint};
 
 /// The longest row, so that any row fits in a chunk beside others.
@@ -17,11 +19,17 @@ pub(crate) trait Row: Sized {
     fn code(&self) -> u8;
     /// Appends its code and fields.
     fn put(&self, out: &mut Vec<u8>);
+    /// Appends its fields to their columns.
+    fn put_columns(&self, row: &mut RowWriter<'_>);
+    /// How many bytes of its fields have no fixed bound.
+    fn bulk(&self) -> usize;
     /// A row to read into.
     fn blank() -> Self;
     /// Reads a code and its fields, into the place where the row will stay: copying it there takes
     /// longer than reading it.
     fn get(&mut self, from: &mut Bytes<'_>, schema: &Schema) -> Result<(), WireError>;
+    /// Reads its fields from their columns.
+    fn get_columns(&mut self, row: &mut RowReader<'_, '_>) -> Result<(), WireError>;
 }
 
 /// What is wrong with a row, and which.
@@ -39,8 +47,8 @@ pub enum RowRule {
     /// Its bytes.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// Its tick does not fit in 64 bits.
-    #[error("its tick does not fit in 64 bits")]
+    /// Its tick does not fit in 64 bits, or is before the one before it.
+    #[error("its tick does not fit in 64 bits, or is before that of the row before")]
     Tick,
     /// The last tick is not the one that the header gives.
     #[error("the last tick is {found}, but the header says {expected}")]
@@ -179,8 +187,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::columns::Columns;
     use crate::event::{Event, EventKind};
+    use crate::facility::EventMask;
     use crate::input::{Input, InputKind};
+    use crate::schema::SchemaRow;
+    use crate::table::{Head, Rows, decode_columns};
     use crate::wire::{Field, FieldType};
 
     fn decode<T: Row>(body: &[u8], frame: RowFrame) -> Result<Vec<(u64, T)>, RowError> {
@@ -305,6 +317,46 @@ mod tests {
             .prop_flat_map(|kind| any_row(kind.code(), kind.fields()))
     }
 
+    fn frame_of(columns: &Columns) -> RowFrame {
+        let (first_tick, last_tick) = columns.ticks();
+        RowFrame {
+            rows: columns.rows(),
+            first_tick,
+            last_tick,
+        }
+    }
+
+    fn decode_parts(
+        parts: &[Vec<u8>],
+        frame: RowFrame,
+        schema: &Schema,
+        wanted: &EventMask,
+    ) -> Result<Vec<(u64, Event)>, RowError> {
+        let mut head = Head::get(&parts[0], frame.rows, schema)?;
+        let mut kept: Vec<&[u8]> = parts[1..].iter().map(Vec::as_slice).collect();
+        kept.resize(head.substreams(), &[]);
+        for (part, needed) in kept.iter_mut().zip(head.needed(wanted)) {
+            if !needed {
+                *part = &[];
+            }
+        }
+        let mut rows = Rows::default();
+        decode_columns(&mut head, &kept, frame, wanted, &mut rows)?;
+        let ticks = rows
+            .numbers
+            .iter()
+            .map(|number| rows.ticks[*number as usize]);
+        Ok(ticks.zip(rows.events).collect())
+    }
+
+    fn in_columns(
+        columns: &Columns,
+        schema: &Schema,
+        wanted: &EventMask,
+    ) -> Result<Vec<(u64, Event)>, RowError> {
+        decode_parts(&columns.substreams(), frame_of(columns), schema, wanted)
+    }
+
     fn one<T: Row>(bytes: &[u8]) -> T {
         let mut from = Bytes::new(bytes);
         let mut row = T::blank();
@@ -336,7 +388,81 @@ mod tests {
             }
             let (first_tick, last_tick) = buffer.ticks();
             let frame = RowFrame { rows: buffer.rows(), first_tick, last_tick };
-            prop_assert_eq!(decode(buffer.bytes(), frame), Ok(expected));
+            prop_assert_eq!(decode(buffer.bytes(), frame), Ok(expected.clone()));
+            // The same in columns, all of them and those of one kind.
+            let ours = Schema::of_this_build();
+            let mut columns = Columns::new(&ours);
+            for round in 0..2 {
+                columns.clear();
+                for (tick, event) in &expected {
+                    columns.put(*tick, event).unwrap();
+                }
+                prop_assert_eq!(columns.counts(), buffer.counts());
+                let found = in_columns(&columns, &ours, &EventMask::ALL);
+                prop_assert_eq!(found, Ok(expected.clone()), "round {}", round);
+            }
+            let one = expected[0].1.kind();
+            let found = in_columns(&columns, &ours, &EventMask::of(&[one]));
+            expected.retain(|(_, event)| event.kind() == one);
+            prop_assert_eq!(found, Ok(expected));
+        }
+
+        #[test]
+        fn columns_of_a_later_build_are_stepped_over_and_kept(
+            rows in proptest::collection::vec((any_event(), any::<u32>()), 1..20),
+        ) {
+            // Another field at the end of every kind, and a kind that is not known.
+            let ours = Schema::of_this_build();
+            let mut listed = ours.rows().to_vec();
+            listed.iter_mut().for_each(|row| row.fields.push(("more".into(), FieldType::Words4.code())));
+            let field = |name: &str, ty: FieldType| (name.to_owned(), ty.code());
+            let odd = SchemaRow {
+                code: 0xee,
+                name: "Odd".into(),
+                facility: "odd".into(),
+                level: 1,
+                fields: vec![field("a", FieldType::U8), field("b", FieldType::Text)],
+            };
+            listed.push(odd);
+            let later = Schema::decode(&postcard::to_stdvec(&listed).unwrap()).unwrap();
+            let mut columns = Columns::new(&later);
+            let mut expected = Vec::new();
+            for (tick, (bytes, code)) in (0..).zip(&rows) {
+                let mut body = bytes[1..].to_vec();
+                [1, 0, u64::from(*code), 3].put(&mut body);
+                let known: Event = one(bytes);
+                columns.put(tick, &Event::Unknown { code: bytes[0], body }).unwrap();
+                expected.push((tick, known));
+            }
+            let odd = Event::Unknown { code: 0xee, body: b"\x07\x02hi".to_vec() };
+            columns.put(rows.len() as u64, &odd).unwrap();
+            expected.push((rows.len() as u64, odd));
+            prop_assert_eq!(in_columns(&columns, &later, &EventMask::ALL), Ok(expected));
+        }
+
+        #[test]
+        fn any_columns_are_read_without_a_panic(
+            rows in proptest::collection::vec((any_event(), any::<u32>()), 1..8),
+            patches in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4),
+            head in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let ours = Schema::of_this_build();
+            let mut columns = Columns::new(&ours);
+            for (tick, (bytes, _)) in (0..).zip(&rows) {
+                columns.put(tick, &one::<Event>(bytes)).unwrap();
+            }
+            let frame = frame_of(&columns);
+            let mut parts = columns.substreams();
+            for (at, byte) in patches {
+                let part = usize::from(at) % parts.len();
+                let len = parts[part].len().max(1);
+                if let Some(place) = parts[part].get_mut(usize::from(at) % len) {
+                    *place = byte;
+                }
+            }
+            let _ = decode_parts(&parts, frame, &ours, &EventMask::ALL);
+            parts[0] = head;
+            let _ = decode_parts(&parts, frame, &ours, &EventMask::ALL);
         }
 
         #[test]

@@ -174,7 +174,14 @@ impl Schema {
         }
     }
 
-    fn types(&self, code: u8) -> Result<&[FieldType], WireError> {
+    /// The codes there are, and the types of their fields, by code.
+    pub(crate) fn codes(&self) -> impl Iterator<Item = (u8, &[FieldType])> {
+        let all = (0..=255u8).zip(&self.fields);
+        all.filter_map(|(code, fields)| Some((code, fields.as_deref()?)))
+    }
+
+    /// The types of the fields of a code.
+    pub(crate) fn types(&self, code: u8) -> Result<&[FieldType], WireError> {
         match self.fields.get(usize::from(code)) {
             Some(Some(types)) => Ok(types),
             _ => Err(WireError::Code(code)),

@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::chunk::{ChunkKind, NO_VCPU};
+use crate::chunk::{COLUMNS_VERSION, ChunkKind, NO_VCPU, ROWS_VERSION};
+use crate::columns::Columns;
 use crate::digest::Digest;
 use crate::error::{Action, TraceError};
 use crate::event::Event;
@@ -37,9 +38,9 @@ pub struct Summary {
 }
 
 /// Events of one vCPU on their way into a chunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EventStream {
-    buffer: RowBuffer,
+    columns: Columns,
     pub(crate) last_tick: u64,
 }
 
@@ -51,6 +52,7 @@ pub(crate) struct Sink {
     offset: u64,
     pub(crate) index: Index,
     options: Options,
+    schema: Schema,
     packer: Packer,
     pub(crate) file_packer: Packer,
     pub(crate) streams: BTreeMap<u16, EventStream>,
@@ -88,6 +90,7 @@ impl Sink {
         let mut sink = Self::open(path, file, 0, options)?;
         sink.write(&encode_file_header())?;
         sink.schema(schema)?;
+        sink.schema = schema.clone();
         Ok(sink)
     }
 
@@ -114,6 +117,7 @@ impl Sink {
             rows_fit: true,
             flight: options.last.map(Flight::new),
             scratch: Vec::new(),
+            schema: Schema::of_this_build(),
             options,
         })
     }
@@ -125,7 +129,8 @@ impl Sink {
         batch: &mut Vec<(u64, Event)>,
     ) -> Result<(), TraceError> {
         self.check_rows_fit("an event")?;
-        let mut stream = self.streams.remove(&vcpu).unwrap_or_default();
+        let stream = self.streams.remove(&vcpu);
+        let mut stream = stream.unwrap_or_else(|| self.new_stream(0));
         let mut outcome = Ok(());
         for (tick, event) in &*batch {
             outcome = self.event(vcpu, &mut stream, *tick, event);
@@ -136,6 +141,14 @@ impl Sink {
         batch.clear();
         self.streams.insert(vcpu, stream);
         outcome
+    }
+
+    /// A stream of events, of which the last is at this tick.
+    pub(crate) fn new_stream(&self, last_tick: u64) -> EventStream {
+        EventStream {
+            columns: Columns::new(&self.schema),
+            last_tick,
+        }
     }
 
     fn event(
@@ -149,10 +162,10 @@ impl Sink {
             return Err(self.tick_back(event.kind().name(), vcpu, tick, stream.last_tick));
         }
         stream.last_tick = tick;
-        let put = stream.buffer.put(tick, event);
+        let put = stream.columns.put(tick, event);
         put.map_err(|size| self.too_large(event.kind().name(), tick, size))?;
-        if self.is_full(&stream.buffer) {
-            return self.close_events(vcpu, &mut stream.buffer);
+        if self.is_full(stream.columns.rows(), stream.columns.size()) {
+            return self.close_events(vcpu, &mut stream.columns);
         }
         Ok(())
     }
@@ -168,7 +181,7 @@ impl Sink {
             self.last_input = *tick;
             let put = self.inputs.put(*tick, input);
             put.map_err(|size| self.too_large(what, *tick, size))?;
-            if self.is_full(&self.inputs) {
+            if self.is_full(self.inputs.rows(), self.inputs.bytes().len()) {
                 self.close_inputs()?;
             }
         }
@@ -178,7 +191,7 @@ impl Sink {
     /// Closes every open chunk of events.
     pub(crate) fn close_chunks(&mut self) -> Result<(), TraceError> {
         for (vcpu, mut stream) in std::mem::take(&mut self.streams) {
-            let outcome = self.close_events(vcpu, &mut stream.buffer);
+            let outcome = self.close_events(vcpu, &mut stream.columns);
             self.streams.insert(vcpu, stream);
             outcome?;
         }
@@ -254,17 +267,16 @@ impl Sink {
         })
     }
 
-    fn is_full(&self, buffer: &RowBuffer) -> bool {
-        buffer.rows() >= self.options.chunk_rows
-            || buffer.bytes().len() >= self.options.chunk_bytes as usize
+    fn is_full(&self, rows: u32, bytes: usize) -> bool {
+        rows >= self.options.chunk_rows || bytes >= self.options.chunk_bytes as usize
     }
 
-    fn close_events(&mut self, vcpu: u16, buffer: &mut RowBuffer) -> Result<(), TraceError> {
-        if buffer.rows() == 0 {
+    fn close_events(&mut self, vcpu: u16, columns: &mut Columns) -> Result<(), TraceError> {
+        if columns.rows() == 0 {
             return Ok(());
         }
-        let chunk = pack_rows(&mut self.packer, ChunkKind::Events, vcpu, buffer);
-        buffer.clear();
+        let chunk = pack_columns(&mut self.packer, vcpu, columns);
+        columns.clear();
         match &mut self.flight {
             Some(flight) => {
                 flight.keep(chunk);
@@ -354,11 +366,26 @@ pub(crate) fn pack_rows(
     let (rows, ticks, flags) = (buffer.rows(), buffer.ticks(), kind.flags());
     let draft = Draft {
         kind,
-        version: 1,
+        version: ROWS_VERSION,
         vcpu,
         rows,
         ticks,
         flags,
     };
     packer.pack(draft, buffer.counts(), buffer.bytes())
+}
+
+/// Packs events.
+pub(crate) fn pack_columns(packer: &mut Packer, vcpu: u16, columns: &Columns) -> PackedChunk {
+    let kind = ChunkKind::Events;
+    let (rows, ticks, flags) = (columns.rows(), columns.ticks(), kind.flags());
+    let draft = Draft {
+        kind,
+        version: COLUMNS_VERSION,
+        vcpu,
+        rows,
+        ticks,
+        flags,
+    };
+    packer.pack_parts(draft, columns.counts(), &columns.substreams())
 }

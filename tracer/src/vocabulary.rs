@@ -146,6 +146,24 @@ macro_rules! vocabulary {
                 }
             }
 
+            fn put_columns(&self, row: &mut $crate::columns::RowWriter<'_>) {
+                match self {
+                    $( Self::$name { $( $field, )* } => {
+                        $( $crate::wire::Field::put_columns($field, row); )*
+                    } )*
+                    Self::Unknown { body, .. } => row.row_form(body),
+                }
+            }
+
+            fn bulk(&self) -> usize {
+                match self {
+                    $( Self::$name { $( $field, )* } => {
+                        0 $( + $crate::wire::Field::bulk($field) )*
+                    } )*
+                    Self::Unknown { body, .. } => body.len(),
+                }
+            }
+
             fn blank() -> Self {
                 Self::Unknown { code: 0, body: Vec::new() }
             }
@@ -180,6 +198,31 @@ macro_rules! vocabulary {
                         let body = &start[..start.len() - from.rest().len()];
                         *self = Self::Unknown { code, body: body.to_vec() };
                     }
+                }
+                Ok(())
+            }
+
+            fn get_columns(
+                &mut self,
+                row: &mut $crate::table::RowReader<'_, '_>,
+            ) -> Result<(), $crate::wire::WireError> {
+                let code = row.code();
+                match code {
+                    $( $code => {
+                        let fields = row.fields();
+                        let mut at = 0;
+                        $(
+                            let $field: $type = if at < fields {
+                                at += 1;
+                                $crate::wire::Field::get_columns(row)?
+                            } else {
+                                Default::default()
+                            };
+                        )*
+                        row.skip_fields(at)?;
+                        *self = Self::$name { $( $field, )* };
+                    } )*
+                    _ => *self = Self::Unknown { code, body: row.row_form()? },
                 }
                 Ok(())
             }

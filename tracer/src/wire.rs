@@ -10,7 +10,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use crate::bytes::{Bytes, put_varint};
+pub(crate) use crate::bytes::{Bytes, put_varint, unzigzag, zigzag};
+use crate::columns::RowWriter;
+use crate::table::RowReader;
 
 /// What is wrong with the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -36,6 +38,25 @@ pub enum WireError {
     /// An event code for which the schema has no row.
     #[error("code {0:#04x} is not in the schema of the file")]
     Code(u8),
+    /// A rule of a column that this build does not know.
+    #[error("rule {0} of a column is unknown")]
+    Guess(u8),
+    /// The columns of a kind are not those that its fields need.
+    #[error("code {code:#04x} has {found} columns, but its fields need {expected}")]
+    Columns {
+        /// Code of the event.
+        code: u8,
+        /// In the chunk.
+        found: usize,
+        /// By the schema.
+        expected: usize,
+    },
+    /// A kind is listed twice, or out of order.
+    #[error("code {0:#04x} is not in its place among the columns")]
+    Order(u8),
+    /// Bytes are said to be the expected ones, and none are expected.
+    #[error("bytes are said to be as expected, but none are")]
+    Unexpected,
     /// A field whose type in the file is not the type that its code was given for ever.
     #[error("field {field} of code {code:#04x} has another type than this format gives it")]
     FieldChanged {
@@ -104,6 +125,15 @@ impl FieldType {
         self as u8
     }
 
+    /// How many columns values of this type take.
+    pub(crate) const fn columns(self) -> usize {
+        match self {
+            Self::Words4 => 4,
+            Self::Words6 => 6,
+            _ => 1,
+        }
+    }
+
     /// Steps over one value of this type.
     pub(crate) fn skip(self, from: &mut Bytes<'_>) -> Result<(), WireError> {
         match self {
@@ -153,6 +183,15 @@ pub(crate) trait Field: Sized + Default {
     fn put(&self, out: &mut Vec<u8>);
     /// Reads it.
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError>;
+    /// Appends it to its columns.
+    fn put_columns(&self, row: &mut RowWriter<'_>);
+    /// Reads it from its columns.
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError>;
+    /// How many bytes of it have no fixed bound.
+    #[inline]
+    fn bulk(&self) -> usize {
+        0
+    }
 }
 
 impl Field for u8 {
@@ -164,6 +203,14 @@ impl Field for u8 {
     #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         from.byte()
+    }
+    #[inline]
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.int(u64::from(*self));
+    }
+    #[inline]
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        row.narrow(8)
     }
 }
 
@@ -178,6 +225,14 @@ macro_rules! unsigned_field {
             #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
                 <$ty>::try_from(from.varint()?).map_err(|_| WireError::Overlong { bits: $bits })
+            }
+            #[inline]
+            fn put_columns(&self, row: &mut RowWriter<'_>) {
+                row.int(u64::from(*self));
+            }
+            #[inline]
+            fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+                row.narrow($bits)
             }
         }
     )*};
@@ -194,18 +249,33 @@ impl Field for u64 {
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         from.varint()
     }
+    #[inline]
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.int(*self);
+    }
+    #[inline]
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        row.int()
+    }
 }
 
 impl Field for i64 {
     const TYPE: FieldType = FieldType::I64;
     #[inline]
     fn put(&self, out: &mut Vec<u8>) {
-        put_varint(((*self << 1) ^ (*self >> 63)) as u64, out);
+        put_varint(zigzag(*self as u64), out);
     }
     #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
-        let folded = from.varint()?;
-        Ok((folded >> 1) as i64 ^ -((folded & 1) as i64))
+        Ok(unzigzag(from.varint()?) as i64)
+    }
+    #[inline]
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.int(zigzag(*self as u64));
+    }
+    #[inline]
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        Ok(unzigzag(row.int()?) as i64)
     }
 }
 
@@ -223,6 +293,18 @@ impl Field for bool {
             other => Err(WireError::Bool(other)),
         }
     }
+    #[inline]
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.int(u64::from(*self));
+    }
+    #[inline]
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        match row.narrow(8)? {
+            0u8 => Ok(false),
+            1 => Ok(true),
+            other => Err(WireError::Bool(other)),
+        }
+    }
 }
 
 impl Field for Vec<u8> {
@@ -235,6 +317,15 @@ impl Field for Vec<u8> {
     #[inline]
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         Ok(from.counted()?.to_vec())
+    }
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.bytes(self);
+    }
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        row.bytes().map(<[u8]>::to_vec)
+    }
+    fn bulk(&self) -> usize {
+        self.len()
     }
 }
 
@@ -249,6 +340,16 @@ impl Field for String {
     fn get(from: &mut Bytes<'_>) -> Result<Self, WireError> {
         let text = std::str::from_utf8(from.counted()?).map_err(|_| WireError::Utf8)?;
         Ok(text.to_owned())
+    }
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        row.bytes(self.as_bytes());
+    }
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        let text = std::str::from_utf8(row.bytes()?).map_err(|_| WireError::Utf8)?;
+        Ok(text.to_owned())
+    }
+    fn bulk(&self) -> usize {
+        self.len()
     }
 }
 
@@ -267,6 +368,20 @@ macro_rules! words_field {
                 let mut words = [0; $count];
                 for word in &mut words {
                     *word = from.varint()?;
+                }
+                Ok(words)
+            }
+            #[inline]
+            fn put_columns(&self, row: &mut RowWriter<'_>) {
+                for word in self {
+                    row.int(*word);
+                }
+            }
+            #[inline]
+            fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+                let mut words = [0; $count];
+                for word in &mut words {
+                    *word = row.int()?;
                 }
                 Ok(words)
             }
@@ -294,6 +409,23 @@ impl Field for Vec<(u8, u64)> {
             counts.push((from.byte()?, from.varint()?));
         }
         Ok(counts)
+    }
+    fn put_columns(&self, row: &mut RowWriter<'_>) {
+        let mut bytes = Vec::new();
+        self.put(&mut bytes);
+        row.bytes(&bytes);
+    }
+    fn get_columns(row: &mut RowReader<'_, '_>) -> Result<Self, WireError> {
+        let mut from = Bytes::new(row.bytes()?);
+        let counts = <Self as Field>::get(&mut from)?;
+        if from.rest().is_empty() {
+            Ok(counts)
+        } else {
+            Err(WireError::Short)
+        }
+    }
+    fn bulk(&self) -> usize {
+        self.len() * 11
     }
 }
 
