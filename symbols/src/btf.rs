@@ -3,6 +3,7 @@
 //! Only the place of every record is worked out when the table is read; a record is decoded when
 //! it is asked for, and the index of names is made at the first question by name.
 
+mod layout;
 mod member;
 mod name;
 mod print;
@@ -18,6 +19,7 @@ use crate::error::SymbolError;
 use crate::image::Image;
 use crate::kallsyms::{Kallsyms, name_hash};
 
+pub use layout::LayoutRow;
 pub use member::Member;
 pub use print::{NoContext, PrintContext};
 pub use view::{Composite, Enumeration, Field, Int, Params};

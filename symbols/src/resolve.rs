@@ -160,6 +160,23 @@ impl Resolver {
         kernel.map(slid).or_else(in_modules)
     }
 
+    /// The run-time addresses of all symbols called `name`: static functions may share one.
+    pub fn addresses_of(&self, name: &str) -> Vec<Gva> {
+        let kernel = self.names.iter().flat_map(|n| n.named(name));
+        let slid = |a: LinkAddr| {
+            if a.0 >> 63 == 0 {
+                Gva(a.0)
+            } else {
+                a.run(self.slide)
+            }
+        };
+        let mut all: Vec<Gva> = kernel.map(|entry| slid(entry.addr)).collect();
+        let in_modules = self.modules.iter().flat_map(|m| &m.symbols);
+        all.extend(in_modules.filter(|s| s.name == name).map(|s| s.gva));
+        all.dedup();
+        all
+    }
+
     /// What is at a run-time address.
     pub fn place(&self, gva: Gva) -> Option<Place<'_>> {
         if let Some(module) = self.modules.iter().find(|m| m.contains(gva)) {
