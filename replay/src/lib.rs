@@ -16,6 +16,7 @@ pub mod runner;
 pub mod session;
 pub mod setup;
 pub mod timeline;
+pub mod view;
 pub mod watch;
 
 pub use divergence::{Divergence, Verdict, verify};
@@ -26,4 +27,5 @@ pub use runner::{EventSink, Moment, NoSink, Runner};
 pub use session::Session;
 pub use setup::{RecordConfig, SetupError};
 pub use timeline::{Mark, Timeline, TimelineError};
+pub use view::{GuestKernel, MachineMemory, ViewError};
 pub use watch::Halt;
