@@ -52,10 +52,16 @@ pub(crate) enum Verb {
     Stats(Info),
     /// Copy a recording with the events of a stretch only; it still replays from the start.
     Cut(Cut),
+    /// Name addresses of the guest's kernel, find symbols, show types.
+    Symbols(Symbols),
+    /// Show the stack at a tick.
+    Bt(Bt),
     /// Show the guest's tasks at a tick.
     Ps(At),
     /// Show the guest's kernel log at a tick.
     Dmesg(At),
+    /// Show the guest's modules at a tick.
+    Lsmod(At),
     /// List the recordings in the store.
     Ls(Ls),
     /// Get kernels and make file systems for guests.
@@ -234,7 +240,8 @@ pub(crate) struct Info {
 #[command(after_long_help = "\
 Examples:
   colinux-trace dump -e SyscallEnter,SyscallExit --from @1.2G
-  colinux-trace dump --json -e GuestPf | jq .gva")]
+  colinux-trace dump --json -e GuestPf | jq .gva
+  colinux-trace dump --symbols -e irq            who was interrupted, by name")]
 pub(crate) struct Dump {
     /// The recording [default: the latest].
     pub(crate) trace: Option<PathBuf>,
@@ -253,6 +260,11 @@ pub(crate) struct Dump {
     /// The inputs instead of the events.
     #[arg(long)]
     pub(crate) inputs: bool,
+    /// Name the kernel's addresses.
+    #[arg(long)]
+    pub(crate) symbols: bool,
+    #[command(flatten)]
+    pub(crate) debug: DebugArgs,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
@@ -280,18 +292,85 @@ pub(crate) struct Cut {
     pub(crate) force: bool,
 }
 
-/// `ps` and `dmesg`
+/// Where lines and inlined functions come from.
+#[derive(Debug, Args)]
+pub(crate) struct DebugArgs {
+    /// The kernel's vmlinux with debug information [default: fetched with `guest fetch --debug`,
+    /// beside the kernel, or below /usr/lib/debug].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vmlinux: Option<PathBuf>,
+    /// Names from the kernel itself only.
+    #[arg(long, conflicts_with = "vmlinux")]
+    pub(crate) no_debug: bool,
+}
+
+/// `symbols`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace symbols 0xffffffff81a00010 schedule do_exit+0x20
+  colinux-trace symbols --at @1.2G ffffffffc0002010      with the modules loaded there
+  colinux-trace symbols --kernel bzImage --vmlinux vmlinux < addresses
+  colinux-trace symbols --type task_struct
+
+Exit code 1 when something has no name.")]
+pub(crate) struct Symbols {
+    /// Addresses of the guest, and names with or without `+OFFSET` [default: read from standard
+    /// input, one a line].
+    #[arg(value_name = "ADDRESS|NAME")]
+    pub(crate) what: Vec<String>,
+    /// The recording whose kernel is meant [default: the latest].
+    #[arg(long, value_name = "TRACE", conflicts_with = "kernel")]
+    pub(crate) trace: Option<PathBuf>,
+    /// A kernel file instead of a recording: a bzImage or a vmlinux.
+    #[arg(long, value_name = "FILE", conflicts_with = "at")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// With the modules loaded at this position, and the kernel where it runs there.
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) at: Option<Position>,
+    /// Show the layout of a type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) types: Vec<String>,
+    #[command(flatten)]
+    pub(crate) debug: DebugArgs,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `bt`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace bt --at @1.2G
+  colinux-trace bt --at panic boot-0
+  colinux-trace bt --at end --task 1 --json
+
+Each frame says how it was found: `orc` and `regs` are exact, `fp` (frame pointer) is right where
+code keeps them, `scan` is a guess. `inline` is a function inlined into the frame below it.")]
+pub(crate) struct Bt {
+    #[command(flatten)]
+    pub(crate) at: At,
+    /// The stack of this task, by its number, instead of what runs.
+    #[arg(long, value_name = "TID")]
+    pub(crate) task: Option<u32>,
+    #[command(flatten)]
+    pub(crate) debug: DebugArgs,
+}
+
+/// `ps`, `dmesg` and `lsmod`
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   colinux-trace ps --at @1.2G
-  colinux-trace dmesg --at @500M boot-0")]
+  colinux-trace dmesg --at @500M boot-0
+  colinux-trace lsmod --at end --json")]
 pub(crate) struct At {
     /// The recording [default: the latest].
     pub(crate) trace: Option<PathBuf>,
-    /// At this tick [default: the end].
-    #[arg(long, value_name = "POSITION")]
-    pub(crate) at: Option<Count>,
+    /// At this position [default: the end].
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) at: Option<Position>,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
@@ -331,7 +410,7 @@ pub(crate) enum GuestVerb {
 #[command(after_long_help = "\
 Examples:
   colinux-trace guest fetch
-  colinux-trace guest fetch --kernel-version 6.12
+  colinux-trace guest fetch --kernel-version 6.12 --debug
   colinux-trace guest fetch --flavour amd64")]
 pub(crate) struct Fetch {
     /// A version such as 6.1 or 6.12 [default: the one Debian recommends].
@@ -340,7 +419,7 @@ pub(crate) struct Fetch {
     /// Which build of it.
     #[arg(long, value_enum, default_value_t = FlavourArg::Cloud)]
     pub(crate) flavour: FlavourArg,
-    /// The vmlinux with debug information as well: some gigabytes.
+    /// The vmlinux with debug information as well, for lines and inlined functions: 600 MB.
     #[arg(long)]
     pub(crate) debug: bool,
 }

@@ -5,6 +5,8 @@ mod cmd;
 mod console;
 mod exit;
 mod guest;
+mod names;
+mod progress;
 mod report;
 mod store;
 mod words;
@@ -45,6 +47,9 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Dump(args) => cmd::dump::run(args, report),
         Verb::Stats(args) => cmd::stats::run(args, report),
         Verb::Cut(args) => cmd::cut::run(args, report),
+        Verb::Symbols(args) => cmd::symbols::run(args, report),
+        Verb::Bt(args) => cmd::bt::run(args, report),
+        Verb::Lsmod(args) => cmd::state::lsmod(args, report),
         Verb::Ps(args) => cmd::state::ps(args, report),
         Verb::Dmesg(args) => cmd::state::dmesg(args, report),
         Verb::Ls(args) => cmd::ls::run(args, report),

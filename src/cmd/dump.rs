@@ -6,6 +6,7 @@ use colinux_replay::Position;
 use colinux_tracer::{Event, EventKind, EventMask, Facility, Input, Reader};
 use serde_json::{Map, Value};
 
+use super::dump_names::Namer;
 use crate::args::Dump;
 use crate::exit::Failure;
 use crate::report::Report;
@@ -53,12 +54,21 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
     if from > 0 || to < u64::MAX {
         cursor = cursor.with_ticks(from..=to);
     }
+    let mut namer = match args.symbols {
+        true => Some(Namer::of(&reader, &args.debug, to, report)?),
+        false => None,
+    };
     for row in cursor {
         let row = row?;
+        if let Some(namer) = &mut namer {
+            namer.at(row.tick);
+        }
         let line = if args.json {
-            json_row(Some(row.vcpu), row.tick, serde_json::to_value(&row.event)).to_string()
+            let mut json = json_row(Some(row.vcpu), row.tick, serde_json::to_value(&row.event));
+            add_names(&mut json, namer.as_ref());
+            json.to_string()
         } else {
-            text(row.vcpu, row.tick, &row.event)
+            named_text(row.vcpu, row.tick, &row.event, namer.as_ref())
         };
         if !show(line) {
             break;
@@ -106,11 +116,15 @@ const HEX: &[&str] = &[
 
 /// An event as one line: vCPU, tick, name, fields.
 pub(crate) fn text(vcpu: u16, tick: u64, event: &Event) -> String {
+    named_text(vcpu, tick, event, None)
+}
+
+fn named_text(vcpu: u16, tick: u64, event: &Event, namer: Option<&Namer>) -> String {
     let value = serde_json::to_value(event).unwrap_or(Value::Null);
     format!(
         "[{vcpu:03}] {:>14} {}",
         format!("@{tick}"),
-        fields(event.kind().name(), value)
+        fields(event.kind().name(), value, namer)
     )
 }
 
@@ -119,19 +133,37 @@ fn input_text(tick: u64, input: &Input) -> String {
     format!(
         "{:>14} {}",
         format!("@{tick}"),
-        fields(input.kind().name(), value)
+        fields(input.kind().name(), value, None)
     )
 }
 
-fn fields(name: &str, value: Value) -> String {
+fn fields(name: &str, value: Value, namer: Option<&Namer>) -> String {
     let mut line = format!("{name}:");
     for (key, value) in body(value) {
         line.push(' ');
         line.push_str(&key);
         line.push('=');
         line.push_str(&shown(&key, &value));
+        if let Some(name) = name_of(namer, &key, &value) {
+            line.push_str(&format!(" <{name}>"));
+        }
     }
     line
+}
+
+/// What is at the address in a field, if it holds one and that has a name.
+fn name_of(namer: Option<&Namer>, key: &str, value: &Value) -> Option<String> {
+    namer?.name(key, value.as_u64()?)
+}
+
+/// Adds `FIELD_symbol` for every field whose address has a name.
+fn add_names(row: &mut Value, namer: Option<&Namer>) {
+    let Value::Object(row) = row else { return };
+    let named = row
+        .iter()
+        .filter_map(|(key, value)| Some((format!("{key}_symbol"), name_of(namer, key, value)?)));
+    let named: Vec<_> = named.collect();
+    row.extend(named.into_iter().map(|(key, name)| (key, name.into())));
 }
 
 /// The fields of a row, whose value is an object with the kind's name as its only key.

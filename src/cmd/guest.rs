@@ -3,9 +3,10 @@
 use crate::args::{Fetch, FlavourArg, Guest, GuestVerb, Initramfs};
 use crate::exit::Failure;
 use crate::guest::cache::Cache;
-use crate::guest::fetch::{self, Request};
+use crate::guest::fetch::{self, Request, Step};
 use crate::guest::version::Flavour;
 use crate::guest::write_initramfs;
+use crate::progress::Progress;
 use crate::report::Report;
 use crate::words::sized;
 
@@ -33,7 +34,14 @@ fn run_fetch(args: &Fetch, cache: &Cache, report: &Report) -> Result<u8, Failure
         },
         debug: args.debug,
     };
-    let fetched = fetch::fetch(cache, &request, &mut |step| report.note(step))?;
+    let mut progress = None;
+    let fetched = fetch::fetch(cache, &request, &mut |step| match step {
+        Step::Say(line) => report.note(line),
+        Step::Bytes(what, done, all) => progress
+            .get_or_insert_with(|| Progress::new(what))
+            .bytes(done, all),
+        Step::Done => progress = None,
+    })?;
     report.line(format!("{} {}", fetched.release, fetched.kernel.display()));
     if let Some(vmlinux) = &fetched.vmlinux {
         report.line(format!("{} {}", fetched.release, vmlinux.display()));

@@ -1,7 +1,9 @@
 //! One file per verb: wiring only.
 
+pub(crate) mod bt;
 pub(crate) mod cut;
 pub(crate) mod dump;
+pub(crate) mod dump_names;
 pub(crate) mod gdb;
 pub(crate) mod guest;
 pub(crate) mod info;
@@ -10,4 +12,5 @@ pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod symbols;
 pub(crate) mod verify;

@@ -138,6 +138,21 @@ impl Apt {
         Ok(lines(&output).filter_map(source).collect())
     }
 
+    /// What a package takes in bytes, as it comes and unpacked; none if apt does not say.
+    pub(crate) fn sizes(&self, package: &str) -> Option<(u64, u64)> {
+        let arguments = ["show", "--no-all-versions", package];
+        let output = self.call("apt-cache", &arguments, None).ok()?;
+        let field = |name: &str| -> Option<u64> {
+            let value = lines(&output).find_map(|line| line.strip_prefix(name))?;
+            value.trim().parse().ok()
+        };
+        // The second is in KiB (Debian policy, 5.6.20).
+        Some((
+            field("Size:")?,
+            field("Installed-Size:")?.saturating_mul(1024),
+        ))
+    }
+
     /// Downloads a package into a directory and gives the file.
     pub(crate) fn download(&self, package: &str, dir: &Path) -> Result<PathBuf, AptError> {
         self.call("apt-get", &["-q", "download", package], Some(dir))?;

@@ -5,13 +5,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::apt::{self, Apt, AptError, Source};
 use super::cache::{Cache, CacheError};
-use super::unpacked::{collect_modules, largest_file, move_file};
+use super::unpacked::{bytes_below, collect_modules, largest_file, move_file};
 use super::version::{self, Flavour};
+use crate::words::sized;
 
 const IMAGES: &str = "linux-image-";
 /// How many versions an error message lists.
@@ -63,6 +67,17 @@ pub(crate) struct Fetched {
     pub(crate) vmlinux: Option<PathBuf>,
 }
 
+/// What is told on the way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// One line.
+    Say(&'a str),
+    /// Something long has come so far, in bytes, of so many if that is known.
+    Bytes(&'a str, u64, Option<u64>),
+    /// And is done.
+    Done,
+}
+
 /// Why nothing was fetched.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
@@ -108,6 +123,22 @@ pub(crate) enum FetchError {
         /// What was looked for.
         file: &'static str,
     },
+    /// It would not fit.
+    #[error(
+        "{package} needs about {} in {place:?}, where {} are free; make room, or let \
+         XDG_CACHE_HOME name a folder with more",
+        sized(*need), sized(*have)
+    )]
+    NoSpace {
+        /// The package.
+        package: String,
+        /// The cache.
+        place: PathBuf,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes free.
+        have: u64,
+    },
     /// A package tool failed.
     #[error("{0}\nIs the network up? The same command can be tried by hand.")]
     Apt(#[source] AptError),
@@ -136,11 +167,11 @@ fn listed(available: &[String]) -> String {
     format!(" (there are {shown})")
 }
 
-/// Fetches a kernel and busybox. `progress` is given one line per step.
+/// Fetches a kernel and busybox. `progress` is told every step.
 pub(crate) fn fetch(
     cache: &Cache,
     request: &Request,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Fetched, FetchError> {
     let scratch = cache.scratch()?;
     let mut fetcher = Fetcher {
@@ -174,7 +205,7 @@ struct Fetcher<'a> {
     private: bool,
     cache: &'a Cache,
     scratch: &'a Path,
-    progress: &'a mut dyn FnMut(&str),
+    progress: &'a mut dyn FnMut(Step<'_>),
 }
 
 impl Fetcher<'_> {
@@ -243,7 +274,7 @@ impl Fetcher<'_> {
             self.apt = Apt::private(&self.cache.root().join("apt"), self.scratch)?;
             self.private = true;
         }
-        (self.progress)("updating the package lists with apt-get");
+        self.say("updating the package lists with apt-get");
         Ok(self.active().update()?)
     }
 
@@ -256,7 +287,7 @@ impl Fetcher<'_> {
         let dir = self.cache.root().join("apt");
         let apt = Apt::private(&dir.join("backports"), self.scratch)?
             .with_sources(&self.scratch.join("sources.list.d"), &list)?;
-        (self.progress)("looking in the backports suite of the same mirror");
+        self.say("looking in the backports suite of the same mirror");
         // A suite the mirror does not have is no reason to stop: the version is just not found.
         if apt.update().is_err() {
             return Ok(false);
@@ -265,24 +296,37 @@ impl Fetcher<'_> {
         Ok(true)
     }
 
+    fn say(&mut self, line: &str) {
+        (self.progress)(Step::Say(line));
+    }
+
     /// Downloads a package; lists that are too old name files a mirror no longer has, so once more
     /// after an update.
     fn download(&mut self, package: &str) -> Result<PathBuf, FetchError> {
-        (self.progress)(&format!("downloading {package} with apt-get"));
-        match self.active().download(package, self.scratch) {
+        self.say(&format!("downloading {package} with apt-get"));
+        match self.download_once(package) {
             Err(AptError::Failed { .. }) => {
                 self.update()?;
-                Ok(self.active().download(package, self.scratch)?)
+                Ok(self.download_once(package)?)
             }
             done => Ok(done?),
         }
+    }
+
+    fn download_once(&mut self, package: &str) -> Result<PathBuf, AptError> {
+        let apt = self.active().clone();
+        let size = apt.sizes(package).map(|sizes| sizes.0);
+        let into = self.scratch;
+        watch_folder(into, "downloading", size, self.progress, || {
+            apt.download(package, into)
+        })
     }
 
     fn kernel(&mut self, release: &str) -> Result<PathBuf, FetchError> {
         let place = self.cache.kernel_dir(release);
         let kernel = place.join("vmlinuz");
         if kernel.is_file() {
-            (self.progress)(&format!("{release} is in the cache"));
+            self.say(&format!("{release} is in the cache"));
             return Ok(kernel);
         }
         let package = format!("{IMAGES}{release}");
@@ -313,24 +357,60 @@ impl Fetcher<'_> {
     }
 
     fn debug(&mut self, release: &str) -> Result<PathBuf, FetchError> {
-        let vmlinux = self.cache.kernel_dir(release).join("vmlinux");
-        if vmlinux.is_file() {
+        let place = self.cache.kernel_dir(release);
+        let (vmlinux, modules) = (place.join("vmlinux"), place.join("debug"));
+        if vmlinux.is_file() && modules.is_dir() {
+            self.say(&format!("the debug image of {release} is in the cache"));
             return Ok(vmlinux);
         }
         let package = format!("{IMAGES}{release}-dbg");
+        self.check_space(&package)?;
         let deb = self.download(&package)?;
-        (self.progress)("unpacking vmlinux");
+        self.say("unpacking vmlinux and the modules that guests use");
         let unpacked = self.directory("debug")?;
-        apt::unpack(&deb, &["*/vmlinux*"], &unpacked)?;
+        // One pass over the package: taking it apart is most of the work.
+        let mut patterns = vec!["*/vmlinux*".to_owned()];
+        let names = DISK_MODULES.iter().chain(NET_MODULES);
+        patterns.extend(names.map(|name| format!("*/{name}.ko*")));
+        let what = "unpacking vmlinux";
+        let done = watch_folder(&unpacked, what, None, self.progress, || {
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+            apt::unpack(&deb, &patterns, &unpacked)
+        });
         let Some(found) = largest_file(&unpacked, "vmlinux") else {
+            // What went wrong, or a package without one.
+            done?;
             return Err(FetchError::NotInPackage {
                 package,
                 file: "vmlinux",
             });
         };
+        // tar complains of modules that this kernel does not have, and has unpacked the others.
         move_file(&found, &vmlinux)?;
+        let made = self.directory("debug-modules")?;
+        collect_modules(&unpacked.join("usr/lib/debug/lib/modules"), &made)?;
+        self.cache.keep_dir(&made, &modules)?;
         let _ = fs::remove_file(deb);
         Ok(vmlinux)
+    }
+
+    /// Whether the cache's file system has room for a package and what is taken out of it: of a
+    /// debug package less than half, vmlinux being a third of Debian's.
+    fn check_space(&self, package: &str) -> Result<(), FetchError> {
+        let Some((packed, unpacked)) = self.active().sizes(package) else {
+            return Ok(());
+        };
+        let need = packed + unpacked / 2;
+        let place = self.cache.root();
+        match rustix::fs::statvfs(place).map(|free| free.f_bavail.saturating_mul(free.f_frsize)) {
+            Ok(have) if have < need => Err(FetchError::NoSpace {
+                package: package.to_owned(),
+                place: place.to_owned(),
+                need,
+                have,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn busybox(&mut self) -> Result<PathBuf, FetchError> {
@@ -363,6 +443,31 @@ impl Fetcher<'_> {
         })?;
         Ok(dir)
     }
+}
+
+/// Does work that fills a folder, and tells now and then how full it is.
+fn watch_folder<T: Send>(
+    folder: &Path,
+    what: &str,
+    all: Option<u64>,
+    progress: &mut dyn FnMut(Step<'_>),
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    let (done, is_done) = mpsc::channel();
+    let result = thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let result = work();
+            let _ = done.send(());
+            result
+        });
+        while is_done.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            progress(Step::Bytes(what, bytes_below(folder), all));
+        }
+        worker.join()
+    });
+    progress(Step::Done);
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A source line for the backports suite of the mirror of the host's own release.
@@ -422,7 +527,12 @@ mod tests {
             flavour: Flavour::Cloud,
             debug: false,
         };
-        let fetched = fetch(&cache, &request, &mut |line| lines.push(line.to_string())).unwrap();
+        let fetched = fetch(&cache, &request, &mut |step| {
+            if let Step::Say(line) = step {
+                lines.push(line.to_string());
+            }
+        })
+        .unwrap();
         assert_eq!(fetched.kernel, cache.kernel(release).unwrap());
         assert_eq!(lines, ["6.1.0-50-cloud-amd64 is in the cache"]);
         assert_eq!(

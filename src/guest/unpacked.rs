@@ -43,6 +43,12 @@ pub(crate) fn largest_file(below: &Path, beginning: &str) -> Option<PathBuf> {
     files_below(below).into_iter().filter(named).max_by_key(len)
 }
 
+/// What all files below a folder take.
+pub(crate) fn bytes_below(dir: &Path) -> u64 {
+    let len = |path: &PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+    files_below(dir).iter().map(len).sum()
+}
+
 fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut todo = vec![dir.to_path_buf()];
