@@ -126,7 +126,7 @@ fn compare(options: &[&str]) {
     sandbox.ok(&[&record[..], options, &["--", line]].concat());
 
     // Ours first, which also says which ticks are in the kernel.
-    let reader = Reader::open(&sandbox.path("boot.clt")).unwrap();
+    let reader = Reader::open(sandbox.path("boot.clt")).unwrap();
     let guest = GuestKernel::of(&reader).unwrap();
     let mut timeline = Timeline::open(&reader).unwrap();
     let mut x = 0x9e37_79b9_7f4a_7c15u64;

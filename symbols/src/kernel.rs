@@ -203,7 +203,7 @@ fn release(image: &Image<'_>, banner: LinkAddr) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kallsyms::synthetic::{BASE, Order, build};
+    use crate::kallsyms::synthetic::{BASE, Order, build, place};
     use crate::memory::SparseMemory;
 
     fn kernel() -> Kernel {
@@ -219,7 +219,7 @@ mod tests {
             (BASE + 0x4000, b'D', "phys_base"),
             (BASE + 0x5000, b'D', "idt_table"),
         ]);
-        let names = Kallsyms::from_bytes(&build(Order::OffsetsFirst, &all)).expect("table");
+        let names = Kallsyms::from_placed(&build(Order::OffsetsFirst, &all), place).expect("table");
         let hooks = Hooks::find(&names, None);
         Kernel {
             names: Arc::new(names),

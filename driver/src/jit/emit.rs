@@ -273,6 +273,16 @@ impl Asm {
         self.rm(&[], false, &[0x0f, 0x10], xmm, m, false);
     }
 
+    /// `ldmxcsr [m]`.
+    pub(super) fn load_mxcsr(&mut self, m: Mem) {
+        self.rm(&[], false, &[0x0f, 0xae], 2, m, false);
+    }
+
+    /// `stmxcsr [m]`.
+    pub(super) fn store_mxcsr(&mut self, m: Mem) {
+        self.rm(&[], false, &[0x0f, 0xae], 3, m, false);
+    }
+
     /// `movups [m], xmm`.
     pub(super) fn store_xmm(&mut self, m: Mem, xmm: u8) {
         self.rm(&[], false, &[0x0f, 0x11], xmm, m, false);

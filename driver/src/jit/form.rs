@@ -40,7 +40,7 @@ pub(super) enum Form {
     SystemFlag,
     /// BT and its kin, with memory and an offset in a register.
     BitString,
-    /// Moves, integers and bits in XMM registers.
+    /// Moves, integers, bits and floats in XMM registers.
     Sse,
 }
 
@@ -51,6 +51,8 @@ pub(super) struct Mode {
     pub(super) user: bool,
     /// SSE instructions may run.
     pub(super) sse: bool,
+    /// Floats are computed as a processor does at power-on: see [`super::state::plain_floats`].
+    pub(super) floats: bool,
 }
 
 /// How memory is accessed.
@@ -187,7 +189,7 @@ pub(super) fn shape(insn: &Instruction, op: &Op, mode: Mode) -> Shape {
     };
     s.reads = insn.rflags_read() & ALL;
     if xmm {
-        super::sse::classify(insn, &mut s, memory);
+        super::sse::classify(insn, &mut s, memory, mode);
     } else {
         classify(insn, op, &mut s, memory, mode);
     }

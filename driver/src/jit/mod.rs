@@ -38,6 +38,6 @@ mod translator;
 #[path = "absent.rs"]
 mod translator;
 
-pub(crate) use state::{Entry, Native, Ran};
+pub(crate) use state::{Entry, Native, Ran, VARIANTS};
 pub use state::{Tier, TierStats};
 pub(crate) use translator::Translator;

@@ -1,15 +1,21 @@
-//! SSE instructions that depend on no control register but those that allow them.
+//! SSE instructions, each on its own operands in memory.
+//!
+//! Floats run on the host's own unit: every x86 computes the same sums, products, quotients, roots
+//! and conversions, and raises the same flags (SDM vol. 1, 11.5 and appendix E). RCPPS and RSQRTPS,
+//! which differ between makers, are left to tier 0, and so is all arithmetic while the guest's MXCSR
+//! asks for anything but the rounding and the masks of power-on.
 
 use iced_x86::{Instruction, Mnemonic as N, OpKind, Register};
 
 use super::block::Builder;
 use super::emit::S2;
-use super::form::{Form, Shape, number};
+use super::flags::{ALL, Overflow};
+use super::form::{Form, Mode, Shape, number};
 use super::lower::{aim_at_pointer, sized};
 use super::trampoline::{guest, guest_xmm, pinned};
 
 /// Classifies an instruction with an XMM operand.
-pub(super) fn classify(insn: &Instruction, s: &mut Shape, memory: Option<u32>) {
+pub(super) fn classify(insn: &Instruction, s: &mut Shape, memory: Option<u32>, mode: Mode) {
     let unaligned = matches!(insn.mnemonic(), N::Movdqu | N::Movups | N::Movupd);
     match insn.mnemonic() {
         N::Movdqa
@@ -111,12 +117,53 @@ pub(super) fn classify(insn: &Instruction, s: &mut Shape, memory: Option<u32>) {
         | N::Unpcklpd
         | N::Unpckhpd
         | N::Pinsrw => {}
+        _ if mode.floats => match float(insn.mnemonic()) {
+            Some(Float::Merges) => {}
+            Some(Float::Replaces) => s.replaces = true,
+            Some(Float::Compares) => {
+                s.form = Form::Sse;
+                s.reads = 0;
+                s.writes = ALL;
+                return;
+            }
+            None => return,
+        },
         _ => return,
     }
     s.form = Form::Sse;
     s.sets[0] = true;
     s.reads = 0;
     s.aligned = memory.is_some() && s.size == 16 && !unaligned;
+}
+
+/// What becomes of the first operand of an instruction on floats.
+enum Float {
+    /// Its old value is an operand, or part of the result.
+    Merges,
+    /// It is written whole.
+    Replaces,
+    /// It is compared, and the flags are written instead.
+    Compares,
+}
+
+fn float(mnemonic: N) -> Option<Float> {
+    Some(match mnemonic {
+        N::Addss | N::Addsd | N::Addps | N::Addpd => Float::Merges,
+        N::Subss | N::Subsd | N::Subps | N::Subpd => Float::Merges,
+        N::Mulss | N::Mulsd | N::Mulps | N::Mulpd => Float::Merges,
+        N::Divss | N::Divsd | N::Divps | N::Divpd => Float::Merges,
+        N::Minss | N::Minsd | N::Minps | N::Minpd => Float::Merges,
+        N::Maxss | N::Maxsd | N::Maxps | N::Maxpd => Float::Merges,
+        N::Cmpss | N::Cmpsd | N::Cmpps | N::Cmppd => Float::Merges,
+        N::Sqrtss | N::Sqrtsd => Float::Merges,
+        N::Sqrtps | N::Sqrtpd => Float::Replaces,
+        N::Cvtsi2ss | N::Cvtsi2sd | N::Cvtss2sd | N::Cvtsd2ss => Float::Merges,
+        N::Cvtss2si | N::Cvtsd2si | N::Cvttss2si | N::Cvttsd2si => Float::Replaces,
+        N::Cvtdq2ps | N::Cvtdq2pd | N::Cvtps2pd | N::Cvtpd2ps => Float::Replaces,
+        N::Cvtps2dq | N::Cvtpd2dq | N::Cvttps2dq | N::Cvttpd2dq => Float::Replaces,
+        N::Ucomiss | N::Ucomisd | N::Comiss | N::Comisd => Float::Compares,
+        _ => return None,
+    })
 }
 
 impl Builder<'_> {
@@ -176,7 +223,12 @@ impl Builder<'_> {
             self.asm.load(S2, guest(n));
         }
         self.asm.bytes(&code);
-        if let Some(n) = first {
+        if shape.writes != 0 {
+            self.flags.written(shape.clear_af, Overflow::Host);
+        }
+        if let Some(n) = first
+            && shape.sets[0]
+        {
             self.asm.store_xmm(guest_xmm(n), 0);
         }
         if let Some((n, 0)) = resident {

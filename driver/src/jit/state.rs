@@ -35,7 +35,21 @@ pub struct TierStats {
     pub by_code: Vec<(String, u64)>,
 }
 
-/// A block's translation for one privilege: how often it has run, until it is translated.
+/// What a translation takes for granted: privilege (bit 0: user), and floats that are not plain (bit 1).
+pub(crate) const VARIANTS: usize = 4;
+
+/// What MXCSR controls, as it is at power-on: all exceptions masked, rounding to nearest, subnormal
+/// numbers respected (SDM vol. 1, 10.2.3).
+pub(crate) const MXCSR_PLAIN: u32 = 0x1f80;
+/// The bits of MXCSR that are no control bits: what has happened so far.
+const MXCSR_FLAGS: u32 = 0x3f;
+
+/// Whether arithmetic is done under [`MXCSR_PLAIN`], which is also what the host's own code expects.
+pub(crate) const fn plain_floats(mxcsr: u32) -> bool {
+    mxcsr & !MXCSR_FLAGS == MXCSR_PLAIN
+}
+
+/// A block's translation for one of [`VARIANTS`]: how often it has run, until it is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry(u32);
 
@@ -98,6 +112,9 @@ pub(crate) struct Native {
     pub(crate) end: u64,
     /// AH after LAHF in the second byte, the overflow flag in the first.
     pub(crate) flags: u64,
+    /// MXCSR while translated code runs. The guest's own if it is plain; else no translated
+    /// instruction computes with floats.
+    pub(crate) mxcsr: u32,
     /// The target of a call, while the return address is pushed.
     pub(crate) target: u64,
     /// The translation of that target.

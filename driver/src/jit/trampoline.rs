@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use super::buffer::CodeBuffer;
 use super::emit::{Asm, ENV, GUEST_SP, Mem, RAX, S1, S2};
 use super::flags::{pack, unpack};
-use super::state::Native;
+use super::state::{MXCSR_PLAIN, Native, plain_floats};
 use crate::core::Core;
 use crate::cpu::flags::LazyFlags;
 use crate::cpu::state::{Cpu, Segment};
@@ -85,9 +85,25 @@ const FORCE: i64 = 1 << 60;
 /// As in the main loop: observations after which the caller wants to drain them.
 const OBSERVATIONS_MAX: usize = 4096;
 
+/// Hands the guest's MXCSR to the host, before translated code runs. Plain or not, the host's own code
+/// is left with the control bits it expects; what sticks in the flags does not matter to it.
+fn lend_mxcsr(core: &mut Core) {
+    let plain = plain_floats(core.cpu.mxcsr);
+    core.native.mxcsr = if plain { core.cpu.mxcsr } else { MXCSR_PLAIN };
+}
+
+/// Takes back what translated code has made of it.
+fn take_mxcsr(core: &mut Core) {
+    if plain_floats(core.cpu.mxcsr) {
+        core.cpu.mxcsr = core.native.mxcsr;
+    }
+}
+
 /// Runs one instruction in tier 0. All guest registers are in `core`, the flags in their packed form.
 extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
     let op = &site.op;
+    take_mxcsr(core);
+    let plain = plain_floats(core.cpu.mxcsr);
     let n = &mut core.native;
     n.site = std::ptr::from_ref(site).expose_provenance();
     if site.untranslated {
@@ -110,9 +126,12 @@ extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
     if (op.run)(core, op).is_err() {
         return TRAPPED;
     }
-    if core.stop == 0 || site.ends {
+    // What follows was translated for the other kind of MXCSR.
+    let changed_floats = plain_floats(core.cpu.mxcsr) != plain;
+    if core.stop == 0 || site.ends || changed_floats {
         return LEFT;
     }
+    lend_mxcsr(core);
     core.native.flags = pack(core.cpu.lazy.bits());
     let changed = core.attention
         || core.tlb.fetch_generations[core.user & 1] != generation
@@ -171,6 +190,7 @@ impl Trampolines {
     pub(super) fn new(buffer: &mut CodeBuffer) -> Self {
         const RDI: u8 = 7;
         const RSI: u8 = 6;
+        let mxcsr = native(offset_of!(Native, mxcsr));
         let mut a = Asm::new(buffer.next());
         let enter = a.address(0);
         for r in CALLEE_SAVED {
@@ -178,12 +198,14 @@ impl Trampolines {
         }
         a.bytes(&[0x48, 0x83, 0xec, 8]); // sub rsp, 8
         a.lea(ENV, Mem::at(RDI, BIAS as i32));
+        a.load_mxcsr(mxcsr);
         a.mov(S1, RSI);
         load_registers(&mut a);
         a.jmp_register(S1);
 
         let boundary = a.position();
         save_registers(&mut a);
+        a.store_mxcsr(mxcsr);
         a.mov_imm(RAX, BOUNDARY as i32);
         let exit = a.position();
         a.bytes(&[0x48, 0x83, 0xc4, 8]); // add rsp, 8
@@ -194,6 +216,7 @@ impl Trampolines {
 
         let run = a.position();
         save_registers(&mut a);
+        a.store_mxcsr(mxcsr);
         a.lea(RDI, Mem::at(ENV, -(BIAS as i32)));
         a.mov(RSI, S2);
         a.mov_imm64(
@@ -205,6 +228,7 @@ impl Trampolines {
         a.bytes(&[0x48, 0x83, 0xc4, 8]);
         a.bytes(&[0x85, 0xc0]); // test eax, eax
         let leave = a.jcc(super::emit::cc::NE);
+        a.load_mxcsr(mxcsr);
         load_registers(&mut a);
         a.bytes(&[0xc3]);
         a.bind(leave);
@@ -230,7 +254,12 @@ impl Trampolines {
         let enter: Enter = unsafe {
             std::mem::transmute(std::ptr::with_exposed_provenance::<u8>(self.enter as usize))
         };
-        enter(core, code)
+        lend_mxcsr(core);
+        let how = enter(core, code);
+        if how == BOUNDARY {
+            take_mxcsr(core);
+        }
+        how
     }
 
     /// The instruction tier 0 ran last.

@@ -7,7 +7,7 @@ use super::buffer::{Cell, CodeBuffer};
 use super::flags::{ALL, pack, unpack};
 use super::form::{Form, Mode, Shape, shape};
 use super::group::{Group, groups};
-use super::state::{Entry, Ran, Tier, TierStats};
+use super::state::{Entry, Ran, Tier, TierStats, VARIANTS, plain_floats};
 use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
@@ -35,10 +35,10 @@ struct Works {
     /// Bytes of the fixed code at the start of the buffer.
     fixed: usize,
     blocks: Vec<Translation>,
-    /// One table per privilege.
-    jumps: [Box<[JumpTarget; JUMPS]>; 2],
-    /// The jump that left translated code last, and the address it leads to.
-    pending: Option<(ExitCell, u64)>,
+    /// One table per variant.
+    jumps: [Box<[JumpTarget; JUMPS]>; VARIANTS],
+    /// The jump that left translated code last, the address it leads to, and the variant it is of.
+    pending: Option<(ExitCell, u64, usize)>,
     /// For each cell, the exit it belongs to.
     cells: Vec<ExitCell>,
     /// Some translation takes for granted that SSE instructions may run.
@@ -113,12 +113,12 @@ impl Translator {
         if !blocks.dropped.is_empty() {
             works.unlink_dropped(blocks);
         }
-        let user = core.user & 1;
+        let variant = variant(core);
         let block = blocks.get_mut(id)?;
-        let number = match block.native[user].number() {
+        let number = match block.native[variant].number() {
             Some(number) => number,
             None => {
-                if !block.native[user].warm() {
+                if !block.native[variant].warm() {
                     works.pending = None;
                     return None;
                 }
@@ -133,13 +133,13 @@ impl Works {
     fn new() -> Option<Self> {
         let mut buffer = CodeBuffer::new().ok()?;
         let trampolines = Trampolines::new(&mut buffer);
-        let table = || Box::new([JumpTarget::default(); JUMPS]);
+        let table = |_| Box::new([JumpTarget::default(); JUMPS]);
         Some(Works {
             fixed: buffer.used(),
             buffer,
             trampolines,
             blocks: Vec::new(),
-            jumps: [table(), table()],
+            jumps: std::array::from_fn(table),
             pending: None,
             cells: Vec::new(),
             sse: false,
@@ -159,17 +159,17 @@ impl Works {
         }
         let entry = translation.entry;
         let rip = core.cpu.rip;
-        let user = core.user & 1;
-        let generation = core.tlb.fetch_generations[user];
+        let variant = variant(core);
+        let generation = core.tlb.fetch_generations[core.user & 1];
         let target = JumpTarget {
             rip,
             code: entry,
             generation,
             reserved: 0,
         };
-        self.jumps[user][rip as usize & (JUMPS - 1)] = target;
-        if let Some((exit, target)) = self.pending.take()
-            && target == rip
+        self.jumps[variant][rip as usize & (JUMPS - 1)] = target;
+        if let Some((exit, target, from)) = self.pending.take()
+            && (target, from) == (rip, variant)
         {
             self.link(exit, number, generation);
         }
@@ -180,17 +180,17 @@ impl Works {
         native.budget = limit;
         native.end = core.tick.0.wrapping_add(limit as u64);
         native.flags = pack(core.cpu.lazy.bits());
-        native.jumps = self.jumps[user].as_ptr().expose_provenance() as u64;
+        native.jumps = self.jumps[variant].as_ptr().expose_provenance() as u64;
         let began = core.tick.0;
         let how = self.trampolines.enter(core, entry);
-        let ran = self.left(core, how);
+        let ran = self.left(core, how, variant);
         self.stats.entries += 1;
         self.stats.ticks += core.tick.0.wrapping_sub(began);
         Some(ran)
     }
 
     /// Brings the core into the state that tier 0 leaves between two blocks.
-    fn left(&mut self, core: &mut Core, how: u32) -> Ran {
+    fn left(&mut self, core: &mut Core, how: u32, variant: usize) -> Ran {
         let start = core.cpu.regs[REG_BLOCK as usize];
         if how == BOUNDARY {
             let n = &core.native;
@@ -199,7 +199,7 @@ impl Works {
             core.cpu.rip = start;
             core.place = 0;
             let exit = self.cells.get(n.exit_cell as usize).copied();
-            self.pending = exit.map(|exit| (exit, start));
+            self.pending = exit.map(|exit| (exit, start, variant));
             return Ran::Completed;
         }
         let site = self.trampolines.last_site(&core.native);
@@ -278,26 +278,27 @@ impl Works {
         if core.native.histogram.is_empty() {
             core.native.histogram = vec![0; Code::values().len()];
         }
-        let user = core.user & 1;
+        let variant = variant(core);
         let block = blocks.get_mut(id)?;
-        let translation = self.translated(core, block, user);
+        let translation = self.translated(core, block);
         let Some(translation) = translation else {
-            block.native[user].set_never();
+            block.native[variant].set_never();
             self.pending = None;
             return None;
         };
         let number = self.blocks.len() as u32;
-        block.native[user].set(number);
+        block.native[variant].set(number);
         self.stats.translated += 1;
         self.stats.translated_insns += u64::from(translation.insns);
         self.blocks.push(translation);
         Some(number)
     }
 
-    fn translated(&mut self, core: &Core, block: &Block, user: usize) -> Option<Translation> {
+    fn translated(&mut self, core: &Core, block: &Block) -> Option<Translation> {
         if !block.is_long() || block.hooked || block.crosses_pages() || block.ops.is_empty() {
             return None;
         }
+        let user = core.user & 1;
         let start = block.start();
         let code = core.ram.bytes().get(start..start + block.len as usize)?;
         let mut decoder = Decoder::with_ip(64, code, 0, crate::x86::decode::OPTIONS);
@@ -306,6 +307,7 @@ impl Works {
         let mode = Mode {
             user: user == 1,
             sse: sse_ready(core) && core.tlb.ram_base & 15 == 0,
+            floats: plain_floats(core.cpu.mxcsr),
         };
         let shapes: Vec<Shape> = insns
             .iter()
@@ -367,6 +369,12 @@ impl Works {
             _sites: sites,
         })
     }
+}
+
+/// Which translation of a block is to run: see [`VARIANTS`].
+#[inline]
+fn variant(core: &Core) -> usize {
+    core.user & 1 | usize::from(!plain_floats(core.cpu.mxcsr)) << 1
 }
 
 /// Whether SSE instructions may run (SDM vol. 3, 13.1).

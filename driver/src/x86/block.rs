@@ -6,7 +6,7 @@ use super::table::Table;
 use crate::core::Core;
 use crate::cpu::fault::Trap;
 use crate::cpu::state::seg;
-use crate::jit::Entry;
+use crate::jit::{Entry, VARIANTS};
 use crate::mem::addr::{Gpa, PAGE_MASK, PAGE_SIZE};
 use crate::mem::paging::{Access, is_canonical};
 use crate::mem::ppram::Toucher;
@@ -23,8 +23,8 @@ pub struct Block {
     /// It begins at an address the observer wants to see: a back end must not enter it without
     /// asking.
     pub hooked: bool,
-    /// Its translations for tier 1, for supervisor and user mode.
-    pub(crate) native: [Entry; 2],
+    /// Its translations for tier 1.
+    pub(crate) native: [Entry; VARIANTS],
     start: usize,
     mode: u8,
     /// RAM offset of the second page of an instruction that crosses pages.
@@ -248,7 +248,7 @@ impl BlockCache {
             len: decoded.len as u32,
             sets_rip: decoded.sets_rip,
             hooked,
-            native: [Entry::default(); 2],
+            native: [Entry::default(); VARIANTS],
             start,
             mode: mode & !1,
             second: second.map(|(at, _)| at),

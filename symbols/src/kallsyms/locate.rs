@@ -177,7 +177,7 @@ fn packed_name_table(bytes: &[u8], tokens: usize) -> Option<(usize, usize)> {
     loop {
         markers = markers.checked_sub(4)?;
         let marker = bytes.le_u32(markers)?;
-        if markers % 4 != 0 || last.is_some_and(|last| marker >= last) {
+        if !markers.is_multiple_of(4) || last.is_some_and(|last| marker >= last) {
             return None;
         }
         if marker == 0 {
