@@ -1,25 +1,27 @@
-//! What an event costs: for the vCPU thread, in the file, and to read again.
+//! What an event costs: for the vCPU thread, for the writer, in the file, and to find and read again.
 //!
-//! But for `write-wall` and `place`, figures are CPU time of the thread that does the work, so that
-//! another load on the machine changes less. `TRACER_BENCH_BYTES=1` prints the bytes per event.
-
-mod guest;
+//! `TRACER_BENCH=FILE.clt` names a recording of a real guest; its events are what is written and
+//! read, and where more are needed they are repeated, each time moved on by its length. Figures of
+//! one thread are its CPU time, so that another load on the machine changes less.
 
 use std::hint::black_box;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use colinux_tracer::{
     EndReason, Event, EventKind, EventMask, Options, Reader, RecordEnd, StateDigest, Writer,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use guest::Guest;
 
-const EVENTS: usize = 1 << 20;
 /// Events between two pauses.
 const ROUND: u64 = 8192;
+/// Events of the file that stands for a long recording.
+const LONG: u64 = 1_000_000_000;
+
+type Rows = Vec<(u64, Event)>;
 
 /// CPU time of this thread so far. The kernel brings it up to date when the thread yields.
 fn thread_time() -> Duration {
@@ -34,6 +36,10 @@ fn spent(count: u64, mut work: impl FnMut()) -> Duration {
     let start = thread_time();
     (0..count).for_each(|_| work());
     thread_time() - start
+}
+
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn end(tick: u64) -> RecordEnd {
@@ -52,20 +58,39 @@ fn options() -> Options {
     }
 }
 
-fn record(path: &Path, events: &[(u64, Event)]) -> u64 {
+/// The events of the recording that the environment names.
+fn real() -> Option<Arc<Rows>> {
+    let Some(path) = std::env::var_os("TRACER_BENCH") else {
+        say(format_args!(
+            "TRACER_BENCH names no recording; make one with `colinux-trace record -o FILE.clt -- COMMAND`"
+        ));
+        return None;
+    };
+    let reader = Reader::open(path).expect("open");
+    let rows = reader.events().map(|row| row.expect("a row"));
+    Some(Arc::new(rows.map(|row| (row.tick, row.event)).collect()))
+}
+
+/// Writes the events so many times over, and gives the length of the file.
+fn record(path: &Path, events: &Rows, times: u64) -> u64 {
     let mut writer = Writer::create(path, options()).expect("create");
-    for (tick, event) in events {
-        writer.push(*tick, event.clone()).expect("push");
+    let length = events.last().map_or(0, |(tick, _)| *tick + 1);
+    for time in 0..times {
+        for (tick, event) in events {
+            writer
+                .push(time * length + tick, event.clone())
+                .expect("push");
+        }
     }
-    let last = events.last().map_or(0, |(tick, _)| *tick);
-    writer.finish(end(last)).expect("finish").bytes
+    writer.finish(end(times * length)).expect("finish").bytes
 }
 
 fn push(c: &mut Criterion) {
     let mut group = c.benchmark_group("push");
+    group.sample_size(10);
     group.throughput(Throughput::Elements(1));
-    // One small event again and again: the cost of handing over, not of making events. As in a
-    // guest that makes a million events a second, the writer thread has time to catch up.
+    // One event again and again: the cost of handing over, not of making events. As in a guest that
+    // makes a million events a second, the writer thread has time to catch up.
     group.bench_function("vcpu-thread", |bench| {
         bench.iter_custom(|count| {
             let mut writer = Writer::create("/dev/null", options()).expect("create");
@@ -91,45 +116,117 @@ fn push(c: &mut Criterion) {
     group.finish();
 }
 
-fn file(c: &mut Criterion) {
+/// The CPU time of the threads of this process that were not there before: the writer's.
+fn writer_time(events: &Rows, times: u64) -> Duration {
+    let process = || {
+        let mut total = Duration::ZERO;
+        for task in std::fs::read_dir("/proc/self/task")
+            .expect("tasks")
+            .flatten()
+        {
+            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let spent = stat.split(' ').next().and_then(|first| first.parse().ok());
+            if name.trim() == "trace-writer" {
+                total += Duration::from_nanos(spent.unwrap_or(0));
+            }
+        }
+        total
+    };
+    let mut writer = Writer::create("/dev/null", options()).expect("create");
+    let length = events.last().map_or(0, |(tick, _)| *tick + 1);
+    for time in 0..times {
+        for (tick, event) in events {
+            writer
+                .push(time * length + tick, event.clone())
+                .expect("push");
+        }
+    }
+    writer.flush().expect("flush");
+    let spent = process();
+    drop(writer);
+    spent
+}
+
+fn write(c: &mut Criterion) {
+    let Some(events) = real() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let bytes = record(&dir.path().join("bench.clt"), &events, 1);
+    let each = bytes as f64 / events.len() as f64;
+    say(format_args!(
+        "{} events, {each:.3} bytes each in a file of their own",
+        events.len()
+    ));
+    let mut group = c.benchmark_group("write");
+    group.sample_size(10);
+    let times = 1 + 2_000_000 / events.len() as u64;
+    group.throughput(Throughput::Elements(times * events.len() as u64));
+    group.bench_function("writer-thread", |bench| {
+        bench.iter_custom(|count| (0..count).map(|_| writer_time(&events, times)).sum());
+    });
+    group.finish();
+}
+
+fn read(c: &mut Criterion) {
+    let Some(events) = real() else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("bench.clt");
-    let events: Vec<_> = Guest::new().take(EVENTS).collect();
-    let bytes = record(&path, &events);
-    if std::env::var_os("TRACER_BENCH_BYTES").is_some() {
-        let each = bytes as f64 / EVENTS as f64;
-        let _ = writeln!(
-            std::io::stdout(),
-            "bytes per event: {each:.3} ({bytes} for {EVENTS})"
-        );
-    }
-    let mut group = c.benchmark_group("file");
-    group.sample_size(10);
-    group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("write-wall", |bench| bench.iter(|| record(&path, &events)));
+    let times = 1 + 2_000_000 / events.len() as u64;
+    record(&path, &events, times);
+    let count = times * events.len() as u64;
     let reader = Reader::open(&path).expect("open");
-    group.bench_function("scan", |bench| {
+    let mut group = c.benchmark_group("read");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(count));
+    group.bench_function("every-event", |bench| {
         bench.iter_custom(|count| {
             spent(count, || {
                 black_box(reader.events().map(|row| row.expect("row").tick).max());
             })
         });
     });
-    let rare = EventMask::of(&[EventKind::TimerProgram]);
-    group.bench_function("scan-one-kind", |bench| {
-        bench.iter_custom(|count| {
-            spent(count, || {
-                black_box(reader.events().with_kinds(rare).count());
-            })
+    for kind in [
+        EventKind::GuestPf,
+        EventKind::TaskSwitch,
+        EventKind::PassageLeave,
+    ] {
+        group.bench_function(format!("only-{kind}"), |bench| {
+            let kinds = EventMask::of(&[kind]);
+            bench.iter_custom(|count| {
+                spent(count, || {
+                    black_box(reader.events().with_kinds(kinds).count());
+                })
+            });
         });
-    });
+    }
     group.finish();
-    let mut group = c.benchmark_group("place");
-    let last = reader.ticks().expect("ticks").1;
-    let mut at = 1;
+}
+
+/// A recording of a thousand million events: the chunks of the real stream, repeated.
+fn long(c: &mut Criterion) {
+    let Some(events) = real() else { return };
+    if std::env::var_os("TRACER_BENCH_LONG").is_none() {
+        say(format_args!(
+            "TRACER_BENCH_LONG=1 measures a file of {LONG} events too"
+        ));
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("long.clt");
+    let began = Instant::now();
+    let bytes = record(&path, &events, LONG / events.len() as u64 + 1);
+    say(format_args!(
+        "{bytes} bytes, written in {:.1?}",
+        began.elapsed()
+    ));
+    let mut group = c.benchmark_group("long");
+    group.sample_size(20);
     group.bench_function("open", |bench| {
         bench.iter(|| Reader::open(&path).expect("open"))
     });
+    let reader = Reader::open(&path).expect("open");
+    let last = reader.ticks().expect("ticks").1;
+    let mut at = 1;
     group.bench_function("seek-and-read-one", |bench| {
         bench.iter(|| {
             at = (at + last / 1000 * 617) % last;
@@ -138,8 +235,24 @@ fn file(c: &mut Criterion) {
             cursor.next()
         });
     });
+    drop(reader);
+    // As kill -9 leaves it: without its index.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("open");
+    file.set_len(bytes - 10).expect("cut");
+    group.bench_function("open-without-index", |bench| {
+        bench.iter(|| Reader::open(&path).expect("open"));
+    });
     group.finish();
 }
 
-criterion_group!(benches, push, file);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1));
+    targets = push, write, read, long
+}
 criterion_main!(benches);
