@@ -111,8 +111,12 @@ pub(crate) const fn unzigzag(folded: u64) -> u64 {
 pub(crate) fn put_varint(value: u64, out: &mut Vec<u8>) {
     if value < 0x80 {
         out.push(value as u8);
-        return;
+    } else {
+        put_long_varint(value, out);
     }
+}
+
+fn put_long_varint(value: u64, out: &mut Vec<u8>) {
     // All bytes are appended and the unused ones taken off again: copying a number of bytes that is
     // known beforehand needs no call.
     let used = (70 - value.leading_zeros() as usize) / 7;

@@ -79,6 +79,11 @@ impl Unpacked {
     fn before(&self, row: u64) -> usize {
         let number = row.saturating_sub(self.start);
         let numbers = &self.rows.numbers;
+        // Where every row is wanted, it is in its own place.
+        let place = number.min(numbers.len() as u64);
+        if numbers.len() == self.rows.ticks.len() {
+            return place as usize;
+        }
         numbers.partition_point(|wanted| u64::from(*wanted) < number)
     }
 }

@@ -20,6 +20,13 @@ enum From {
     With(u32),
 }
 
+/// A column: where its values are expected from, and the latest of them.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    from: From,
+    value: u64,
+}
+
 /// The latest row of a kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Latest {
@@ -41,13 +48,12 @@ pub(crate) struct KindGuesses {
 /// The memory of a chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
-    /// The latest value of each column; the last is no column and stays 0.
-    values: Vec<u64>,
+    /// One per column; the last is no column and its value stays 0.
+    cells: Vec<Cell>,
     /// The latest bytes of each column.
     texts: Vec<Vec<u8>>,
     /// What a column held last, by column and value of the one it goes with.
     with: BTreeMap<(u32, u64), Vec<u8>>,
-    from: Vec<From>,
     /// By kind; the last is no kind.
     latest: Vec<Latest>,
     ticks_from: Vec<From>,
@@ -83,11 +89,15 @@ impl Memory {
             Guess::With(of) => From::With(column(of)),
         };
         let guesses = kinds.iter().flat_map(|kind| &kind.columns);
+        let guesses = guesses.copied().chain([Guess::Nothing]);
+        let cells = guesses.map(|guess| Cell {
+            from: resolve(guess),
+            value: 0,
+        });
         Self {
-            values: vec![0; columns as usize + 1],
+            cells: cells.collect(),
             texts: vec![Vec::new(); columns as usize + 1],
             with: BTreeMap::new(),
-            from: guesses.map(|guess| resolve(*guess)).collect(),
             latest: vec![Latest::default(); kinds.len() + 1],
             ticks_from: kinds.iter().map(|kind| resolve(kind.ticks)).collect(),
             tick: 0,
@@ -96,7 +106,7 @@ impl Memory {
 
     /// Forgets everything: a chunk begins at this tick.
     pub(crate) fn begin(&mut self, tick: u64) {
-        self.values.fill(0);
+        self.cells.iter_mut().for_each(|cell| cell.value = 0);
         self.texts.iter_mut().for_each(Vec::clear);
         self.with.clear();
         self.latest.fill(Latest::default());
@@ -111,7 +121,7 @@ impl Memory {
             From::Nothing | From::Since(_) | From::With(_) => None,
             From::Clock => Some(latest.tick.wrapping_add(latest.step)),
             From::Latest(of) => {
-                let passed = self.values[of as usize].wrapping_sub(latest.mark);
+                let passed = self.cells[of as usize].value.wrapping_sub(latest.mark);
                 Some(latest.tick.wrapping_add(passed))
             }
         }
@@ -148,7 +158,7 @@ impl Memory {
     #[inline]
     pub(crate) fn end_row(&mut self, kind: usize) {
         let mark = match self.ticks_from[kind] {
-            From::Latest(of) => self.values[of as usize],
+            From::Latest(of) => self.cells[of as usize].value,
             _ => 0,
         };
         let tick = self.tick;
@@ -157,15 +167,16 @@ impl Memory {
         *latest = Latest { tick, step, mark };
     }
 
+    /// What is expected of a column that expects something.
     #[inline]
-    fn expected(&self, kind: usize, column: usize) -> Option<u64> {
-        match self.from[column] {
-            From::Nothing | From::With(_) => None,
-            From::Latest(of) => Some(self.values[of as usize]),
-            From::Since(kind) => Some(self.tick.wrapping_sub(self.latest[kind as usize].tick)),
+    fn expected(&self, kind: usize, cell: Cell) -> u64 {
+        match cell.from {
+            From::Nothing | From::With(_) => 0,
+            From::Latest(of) => self.cells[of as usize].value,
+            From::Since(kind) => self.tick.wrapping_sub(self.latest[kind as usize].tick),
             From::Clock => {
                 let passed = self.tick.wrapping_sub(self.latest[kind].tick);
-                Some(self.values[column].wrapping_add(passed))
+                cell.value.wrapping_add(passed)
             }
         }
     }
@@ -173,32 +184,34 @@ impl Memory {
     /// What stands for a value, and the value is remembered.
     #[inline]
     pub(crate) fn fold(&mut self, kind: usize, column: usize, value: u64) -> u64 {
-        let folded = match self.expected(kind, column) {
-            None => value,
-            Some(expected) => zigzag(value.wrapping_sub(expected)),
-        };
-        self.values[column] = value;
-        folded
+        let cell = self.cells[column];
+        self.cells[column].value = value;
+        match cell.from {
+            From::Nothing | From::With(_) => value,
+            From::Latest(of) if of as usize == column => zigzag(value.wrapping_sub(cell.value)),
+            _ => zigzag(value.wrapping_sub(self.expected(kind, cell))),
+        }
     }
 
     /// The value that this stands for, which is remembered.
     #[inline]
     pub(crate) fn unfold(&mut self, kind: usize, column: usize, folded: u64) -> u64 {
-        let value = match self.expected(kind, column) {
-            None => folded,
-            Some(expected) => expected.wrapping_add(unzigzag(folded)),
+        let cell = self.cells[column];
+        let value = match cell.from {
+            From::Nothing | From::With(_) => folded,
+            _ => self.expected(kind, cell).wrapping_add(unzigzag(folded)),
         };
-        self.values[column] = value;
+        self.cells[column].value = value;
         value
     }
 
     /// The bytes that are expected in a column, if any.
     fn expected_bytes(&self, column: usize) -> Option<&[u8]> {
-        match self.from[column] {
+        match self.cells[column].from {
             From::Nothing | From::Since(_) | From::Clock => None,
             From::Latest(of) => Some(&self.texts[of as usize]),
             From::With(of) => {
-                let key = (column as u32, self.values[of as usize]);
+                let key = (column as u32, self.cells[of as usize].value);
                 self.with.get(&key).map(Vec::as_slice)
             }
         }
@@ -221,8 +234,10 @@ impl Memory {
         let text = &mut self.texts[column];
         text.clear();
         text.extend_from_slice(bytes);
-        if let From::With(of) = self.from[column] {
-            let known = self.with.entry((column as u32, self.values[of as usize]));
+        if let From::With(of) = self.cells[column].from {
+            let known = self
+                .with
+                .entry((column as u32, self.cells[of as usize].value));
             let known = known.or_default();
             known.clear();
             known.extend_from_slice(bytes);
