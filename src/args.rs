@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use colinux_replay::Position;
 
-use crate::words::{Bytes, Count, Until};
+use crate::words::{Bytes, CheckpointInterval, Count, Until};
 
 /// Records a Linux kernel in a deterministic machine, and replays it instruction for instruction.
 #[derive(Debug, Parser)]
@@ -113,6 +113,10 @@ pub(crate) struct Record {
     /// Ticks between digests of the whole state; 0 for none.
     #[arg(long, value_name = "TICKS", default_value = "10M")]
     pub(crate) digest_interval: Count,
+    /// Ticks between the checkpoints in the recording, by which going to a place is quick; `auto`
+    /// spreads them, 0 keeps none.
+    #[arg(long, value_name = "TICKS|auto", default_value = "auto")]
+    pub(crate) checkpoint_interval: CheckpointInterval,
     /// End the recording at this tick, successfully: `@1.2G`; or soon after a `panic`.
     #[arg(long, value_name = "POSITION|panic")]
     pub(crate) until: Option<Until>,

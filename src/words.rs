@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use colinux_replay::checkpoint::Interval;
+
 /// A size in bytes. A plain number is MiB, as coLinux and QEMU have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
@@ -64,6 +66,26 @@ impl FromStr for Count {
         number(text, UNITS, 1)
             .map(Count)
             .ok_or_else(|| format!("`{s}` is not a tick; write it as @123456789 or @1.2G"))
+    }
+}
+
+/// How far apart checkpoints are to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointInterval(pub(crate) Interval);
+
+impl FromStr for CheckpointInterval {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let interval = match s {
+            "auto" => Interval::Spread,
+            _ => match s.parse::<Count>() {
+                Ok(Count(0)) => Interval::Never,
+                Ok(Count(ticks)) => Interval::Every(ticks),
+                Err(_) => return Err(format!("`{s}` is neither a number of ticks nor `auto`")),
+            },
+        };
+        Ok(CheckpointInterval(interval))
     }
 }
 

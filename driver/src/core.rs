@@ -11,7 +11,7 @@ use crate::cpu::fault::{Fault, Trap, TrapCause};
 use crate::cpu::state::{Cpu, REG_BLOCK};
 use crate::dev::bus::Board;
 use crate::dev::event::BoardEvent;
-use crate::mem::addr::Gpa;
+use crate::mem::addr::{Gpa, PAGE_MASK};
 use crate::mem::ppram::Ppram;
 use crate::mem::tlb::Tlb;
 use crate::observer::{Observation, Observations};
@@ -64,6 +64,9 @@ pub struct Core {
     pub(crate) debug_trap: Option<u64>,
     /// Addresses whose arrival the observer wants to see, in order; not part of the state.
     pub(crate) hooks: Vec<u64>,
+    /// Offsets in a page of instructions that begin a block, in order, whatever page they are in: a
+    /// breakpoint may be reached through any mapping of its page.
+    pub(crate) cuts: Vec<u16>,
     /// Which of the guest's own breakpoints are enabled: follows from DR7.
     pub(crate) armed: Armed,
     /// Ranges a debugger watches; not part of the state.
@@ -116,6 +119,7 @@ impl Core {
             native: crate::jit::Native::default(),
             debug_trap: None,
             hooks: Vec::new(),
+            cuts: Vec::new(),
             armed: Armed::default(),
             watches: None,
         };
@@ -145,6 +149,30 @@ impl Core {
     /// The time stamp counter at the running instruction: one count per nanosecond.
     pub fn tsc(&self) -> u64 {
         self.time().0.wrapping_add(self.cpu.msr.tsc_adjust)
+    }
+
+    /// Lets blocks begin at these addresses; says at which offsets in a page they did not so far.
+    pub(crate) fn cut_at(&mut self, addresses: &[u64]) -> Vec<u16> {
+        // Old ones cost a little speed; blocks that are already cut may stay so.
+        const CUTS_MAX: usize = 64;
+        let offsets = addresses.iter().map(|at| (at & PAGE_MASK) as u16);
+        let mut new: Vec<u16> = offsets
+            .filter(|offset| self.cuts.binary_search(offset).is_err())
+            .collect();
+        if new.is_empty() {
+            return new;
+        }
+        if self.cuts.len() > CUTS_MAX {
+            let again = addresses.iter().map(|at| (at & PAGE_MASK) as u16);
+            self.cuts = again.collect();
+        } else {
+            self.cuts.extend_from_slice(&new);
+        }
+        for list in [&mut self.cuts, &mut new] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        new
     }
 
     /// Ends the running instruction with an exception.

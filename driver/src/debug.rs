@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::core::Core;
 use crate::mem::addr::PAGE_SIZE;
 use crate::tick::Tick;
-use crate::x86::block::Block;
 
 /// The moment before an instruction is tried.
 ///
@@ -95,13 +94,13 @@ pub struct DebugPlan {
 pub(crate) struct Stops {
     /// There is something to look for.
     pub(crate) armed: bool,
+    /// Every arrival has to be looked at, which only tier 0 allows.
+    pub(crate) exact: bool,
     /// In order.
     breakpoints: Vec<u64>,
     after: Option<Arrival>,
     from: Option<Arrival>,
     found: Option<DebugStop>,
-    /// The arrival before the current one.
-    last: Arrival,
     /// Tries that came to nothing, and at which tick.
     stalls: Arrival,
 }
@@ -123,6 +122,7 @@ impl Stops {
         self.found = None;
         self.armed =
             !plan.breakpoints.is_empty() || !plan.watches.is_empty() || plan.from.is_some();
+        self.exact = plan.from.is_some();
         if plan.watches.is_empty() {
             core.watches = None;
             return;
@@ -200,7 +200,6 @@ impl Stops {
         } else {
             None
         };
-        self.last = now;
         self.found = found;
         found.is_some()
     }
@@ -208,38 +207,13 @@ impl Stops {
     /// The arrival of the instruction that made an access at `tick`, seen from the next arrival.
     fn during(&self, tick: Tick, now: Arrival) -> Arrival {
         if tick < now.tick {
-            // An instruction in the middle of a block has not been tried before.
-            return if tick == self.last.tick {
-                self.last
-            } else {
-                Arrival { tick, attempt: 0 }
-            };
+            return self.arrival(tick);
         }
         if let Some(attempt) = now.attempt.checked_sub(1) {
             return Arrival { tick, attempt };
         }
         // The delivery of an interrupt, after the instruction before.
-        let tick = Tick(tick.0.saturating_sub(1));
-        if tick == self.last.tick {
-            self.last
-        } else {
-            Arrival { tick, attempt: 0 }
-        }
-    }
-
-    /// How many operations of the block at `rip` come before the next breakpoint.
-    #[cold]
-    pub(crate) fn cut(&self, rip: u64, block: &Block) -> usize {
-        let later = self.breakpoints.partition_point(|at| *at <= rip);
-        self.breakpoints[later..]
-            .iter()
-            .map_while(|at| {
-                u16::try_from(at - rip)
-                    .ok()
-                    .filter(|d| u32::from(*d) < block.len)
-            })
-            .find_map(|offset| block.ops.binary_search_by_key(&offset, |op| op.offset).ok())
-            .unwrap_or(usize::MAX)
+        self.arrival(Tick(tick.0.saturating_sub(1)))
     }
 }
 

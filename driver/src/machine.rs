@@ -249,6 +249,10 @@ impl Machine {
     /// [`Machine::take_debug_stop`] says for which. Changes nothing about the guest.
     pub fn debug(&mut self, plan: &DebugPlan) {
         self.stops.follow(plan, &mut self.core);
+        let new = self.core.cut_at(&plan.breakpoints);
+        if !new.is_empty() {
+            self.blocks.forget_across(&mut self.core, &new);
+        }
     }
 
     /// What the machine stopped for, if it did.
@@ -404,13 +408,13 @@ impl Machine {
             return self.trapped(0);
         };
         let block = self.blocks.get(id)?;
-        if block.hooked {
+        if block.hooked && core.hooks.binary_search(&core.cpu.linear_rip()).is_ok() {
             self.hook_passed = !self.hook_passed;
             if self.hook_passed {
                 return Some(Stop::Hook(core.cpu.rip));
             }
         }
-        if !self.stops.armed
+        if !self.stops.exact
             && !core.armed.any()
             && let Some(ran) = self.translator.run(core, &mut self.blocks, id, limit)
         {
@@ -422,9 +426,6 @@ impl Machine {
         let tracing = core.cpu.system_flags & flags::TF != 0;
         if tracing || core.cpu.shadow {
             most = most.min(1);
-        }
-        if self.stops.armed {
-            most = most.min(self.stops.cut(core.cpu.rip, block));
         }
         if core.armed.any() {
             most = most.min(core.until_breakpoint(block));
@@ -745,6 +746,7 @@ impl Machine {
         self.barren = (state.tick, state.barren);
         self.restarts = 0;
         self.pause = false;
+        self.hook_passed = false;
         let tick = state.tick;
         self.stops
             .moved(Arrival { tick, attempt: 0 }, &mut self.core);

@@ -16,6 +16,7 @@ use colinux_symbols::{
     Btf, GuestMemory, Gva, Hooks, Image, Kallsyms, LinkAddr, Slide, SymbolError,
 };
 use colinux_tracer::{Comm, EndedFacility, Event, EventKind, EventMask, LogClass};
+use serde::{Deserialize, Serialize};
 
 /// What a hooked function means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,15 @@ const ARG0: usize = 7;
 const ARG1: usize = 6;
 /// Longest name or text read from the guest.
 const TEXT_MAX: usize = 1024;
+
+/// What the hooks remember from one hit to a later one: part of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookState {
+    /// Run-time minus link-time address, once known.
+    slide: Option<u64>,
+    exec_path: String,
+    last_alarm: String,
+}
 
 /// The hooks of one kernel.
 #[derive(Debug)]
@@ -109,6 +119,24 @@ impl KernelHooks {
         this.moves = moves;
         this.slide = (!moves).then_some(Slide::NONE);
         this
+    }
+
+    /// What they remember.
+    pub fn state(&self) -> HookState {
+        HookState {
+            slide: self.slide.map(|slide| slide.0),
+            exec_path: self.exec_path.clone(),
+            last_alarm: self.last_alarm.clone(),
+        }
+    }
+
+    /// Goes back to what they remembered.
+    pub fn restore(&mut self, state: &HookState) {
+        if self.moves {
+            self.slide = state.slide.map(Slide);
+        }
+        self.exec_path.clone_from(&state.exec_path);
+        self.last_alarm.clone_from(&state.last_alarm);
     }
 
     /// What is off, and why.

@@ -10,6 +10,8 @@ use colinux_tracer::{
     RecordEnd, Summary, Writer,
 };
 
+use crate::checkpoint::Interval;
+use crate::checkpoint::keeper::Keeper;
 use crate::error::ReplayError;
 use crate::runner::{EventSink, Moment, Runner};
 use crate::setup::{self, RecordConfig};
@@ -83,8 +85,8 @@ pub struct Alarm {
     pub text: String,
 }
 
-/// Writes events, and remembers the first alarm of each kind.
-struct ToWriter<'a>(&'a mut Writer, &'a mut Vec<Alarm>);
+/// Writes events, remembers the first alarm of each kind, and says whether there was one at all.
+struct ToWriter<'a>(&'a mut Writer, &'a mut Vec<Alarm>, &'a mut bool);
 
 impl EventSink for ToWriter<'_> {
     fn event(&mut self, tick: u64, event: Event) -> Result<(), ReplayError> {
@@ -93,6 +95,7 @@ impl EventSink for ToWriter<'_> {
             Event::Oops { text, .. } => Some((false, text)),
             _ => None,
         };
+        *self.2 |= alarm.is_some();
         if let Some((panic, text)) = alarm
             && !self.1.iter().any(|a| a.panic == panic)
         {
@@ -114,6 +117,9 @@ pub struct Recorder {
     tick_limit: u64,
     until_panic: bool,
     alarms: Vec<Alarm>,
+    keeper: Keeper,
+    /// Inputs the machine has been given.
+    given: u64,
 }
 
 /// The end of a recording, before it is written.
@@ -144,8 +150,9 @@ impl Recorder {
         tick_limit: u64,
     ) -> Result<Self, ReplayError> {
         let mut manifest = config.manifest();
-        let (mut machine, hooks) =
-            setup::build(&manifest, &config.kernel, config.initrd.as_deref())?;
+        let (mut machine, hooks, image) =
+            setup::build_from(&manifest, &config.kernel, config.initrd.as_deref())?;
+        let keeper = Keeper::new(&mut machine, image.segments, image.initrd);
         manifest.ended.extend_from_slice(hooks.ended());
         machine.tap_console();
         let mut writer = Writer::create(path, options)?;
@@ -164,12 +171,20 @@ impl Recorder {
             tick_limit,
             until_panic: false,
             alarms: Vec::new(),
+            keeper,
+            given: 0,
         })
     }
 
     /// Runs on this back end, if the host can.
     pub fn tier(mut self, tier: Tier) -> Self {
         self.runner.machine_mut().set_tier(tier);
+        self
+    }
+
+    /// Keeps checkpoints in the recording this far apart.
+    pub fn checkpoints(mut self, interval: Interval) -> Self {
+        self.keeper.set_interval(interval);
         self
     }
 
@@ -187,6 +202,12 @@ impl Recorder {
         closing: impl FnOnce(u64) -> HostInfo,
     ) -> Result<Outcome, ReplayError> {
         let ending = self.record(host)?;
+        if matches!(
+            ending.reason,
+            EndReason::GuestShutdown | EndReason::TickLimit
+        ) {
+            self.checkpoint()?;
+        }
         let digest = self.runner.digest();
         let tick = self.runner.tick();
         let time = self.runner.machine().time();
@@ -218,8 +239,13 @@ impl Recorder {
 
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
         loop {
-            let mut sink = ToWriter(&mut self.writer, &mut self.alarms);
-            let moment = self.runner.run(self.tick_limit, &mut sink)?;
+            let until = self.tick_limit.min(self.keeper.next());
+            let mut alarmed = false;
+            let mut sink = ToWriter(&mut self.writer, &mut self.alarms, &mut alarmed);
+            let moment = self.runner.run(until, &mut sink)?;
+            if alarmed && !self.keeper.is_near(self.runner.tick()) {
+                self.checkpoint()?;
+            }
             let output = self.runner.machine_mut().take_console();
             if !output.is_empty() {
                 host.output(&output);
@@ -243,6 +269,7 @@ impl Recorder {
                         return Ok(ending);
                     }
                 }
+                Moment::Limit if self.runner.tick() < self.tick_limit => self.checkpoint()?,
                 Moment::Limit => return Ok(Ending::of(EndReason::TickLimit)),
                 Moment::Ended(how) => {
                     return Ok(Ending {
@@ -264,10 +291,8 @@ impl Recorder {
     fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
         let until = self.runner.tick() + 1;
         loop {
-            match self
-                .runner
-                .run(until, &mut ToWriter(&mut self.writer, &mut self.alarms))?
-            {
+            let mut sink = ToWriter(&mut self.writer, &mut self.alarms, &mut false);
+            match self.runner.run(until, &mut sink)? {
                 Moment::Pause | Moment::Quantum => {}
                 Moment::Ended(how) => {
                     return Ok(Ending {
@@ -282,6 +307,15 @@ impl Recorder {
                 Moment::Limit | Moment::Unsupported(_) => return Ok(Ending::of(reason)),
             }
         }
+    }
+
+    /// Keeps the state as it is in the recording, if it can be come back to by its tick alone.
+    fn checkpoint(&mut self) -> Result<(), ReplayError> {
+        if self.runner.machine().arrival().attempt == 0 {
+            self.keeper
+                .take(&mut self.runner, self.given, &mut self.writer)?;
+        }
+        Ok(())
     }
 
     fn idle(
@@ -323,9 +357,14 @@ impl Recorder {
     /// The idle guest is woken at this time.
     fn woken(&mut self, time: VirtualTime) -> Result<(), ReplayError> {
         let tick = self.runner.tick();
-        self.writer.input(tick, Input::IdleWarp { ns: time.0 })?;
+        self.input(tick, Input::IdleWarp { ns: time.0 })?;
         self.runner.machine_mut().warp_to(time);
         Ok(())
+    }
+
+    fn input(&mut self, tick: u64, input: Input) -> Result<(), ReplayError> {
+        self.given += 1;
+        Ok(self.writer.input(tick, input)?)
     }
 
     /// What does not fit is dropped as a real UART would overrun; hosts look at the room first.
@@ -337,8 +376,7 @@ impl Recorder {
         bytes.truncate(taken);
         if !bytes.is_empty() {
             let tick = self.runner.tick();
-            self.writer
-                .input(tick, Input::ConsoleIn { port: 0, bytes })?;
+            self.input(tick, Input::ConsoleIn { port: 0, bytes })?;
             // On disk before the guest can act on it.
             self.writer.flush_inputs()?;
         }

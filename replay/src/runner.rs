@@ -11,7 +11,7 @@ use colinux_tracer::{Event, EventKind, EventMask, StateDigest};
 
 use crate::convert;
 use crate::error::ReplayError;
-use crate::hooks::KernelHooks;
+use crate::hooks::{HookState, KernelHooks};
 
 /// Where events go.
 pub trait EventSink {
@@ -88,6 +88,22 @@ impl Runner {
         self
     }
 
+    /// The machine has been put elsewhere, where the hooks remembered this.
+    pub(crate) fn moved(&mut self, remembered: &HookState) {
+        if let Some(digests) = self.tick().checked_div(self.digest_interval) {
+            self.next_digest = (digests + 1) * self.digest_interval;
+        }
+        let Some(hooks) = &mut self.hooks else {
+            return;
+        };
+        let before = hooks.slide();
+        hooks.restore(remembered);
+        if hooks.slide() != before {
+            let addresses = hooks.addresses(&self.mask);
+            self.machine.hook(addresses);
+        }
+    }
+
     /// The hooks on the guest's kernel.
     pub fn hooks(&self) -> Option<&KernelHooks> {
         self.hooks.as_ref()
@@ -144,7 +160,9 @@ impl Runner {
                 }
                 Stop::Limit => Moment::Limit,
                 Stop::Hook(address) => {
-                    self.hooked(address, sink)?;
+                    if self.hooked(address, sink)? {
+                        return Ok(Moment::Pause);
+                    }
                     continue;
                 }
                 Stop::Quantum => {
@@ -174,16 +192,19 @@ impl Runner {
         result
     }
 
-    fn hooked(&mut self, address: u64, sink: &mut dyn EventSink) -> Result<(), ReplayError> {
+    /// Says whether it was something to look up from running for.
+    fn hooked(&mut self, address: u64, sink: &mut dyn EventSink) -> Result<bool, ReplayError> {
         let Some(hooks) = &mut self.hooks else {
-            return Ok(());
+            return Ok(false);
         };
-        if let Some(event) = hooks.hit(address, &mut self.machine)
-            && self.mask.contains(event.kind())
-        {
+        let Some(event) = hooks.hit(address, &mut self.machine) else {
+            return Ok(false);
+        };
+        let alarm = matches!(event.kind(), EventKind::Oops | EventKind::Panic);
+        if self.mask.contains(event.kind()) {
             sink.event(self.machine.tick().0, event)?;
         }
-        Ok(())
+        Ok(alarm)
     }
 
     /// Quanta are the same on replay, so that hooks begin to count at the same tick.

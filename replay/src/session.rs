@@ -7,6 +7,7 @@ use colinux_tracer::{
     RecordEnd,
 };
 
+use crate::checkpoint::Checkpoint;
 use crate::error::ReplayError;
 use crate::runner::{EventSink, Moment, Runner};
 use crate::setup;
@@ -113,9 +114,17 @@ impl Session {
         self.given
     }
 
-    /// The machine has been restored to a state in which it had been given so many inputs.
-    pub fn restored(&mut self, given: usize) {
-        self.given = given;
+    /// Whether a machine at this tick can have been given so many inputs.
+    pub(crate) fn agrees(&self, tick: u64, given: usize) -> bool {
+        given <= self.inputs.len()
+            && self.inputs[..given].iter().all(|(at, _)| *at <= tick)
+            && self.inputs[given..].iter().all(|(at, _)| *at >= tick)
+    }
+
+    /// The machine has been restored to this checkpoint.
+    pub(crate) fn restored(&mut self, checkpoint: &Checkpoint) {
+        self.given = checkpoint.inputs;
+        self.runner.moved(&checkpoint.hooks);
     }
 
     /// The next input, with its tick.

@@ -1,7 +1,7 @@
 //! From a manifest and its boot files to a machine: the one way, for recording and for replay.
 
 use crate::hooks::KernelHooks;
-use colinux_driver::boot::{self, BootError, BootSpec};
+use colinux_driver::boot::{self, BootError, BootImage, BootSpec};
 use colinux_driver::cpu::cpuid;
 use colinux_driver::jit::Tier;
 use colinux_driver::layout;
@@ -169,12 +169,36 @@ fn devices() -> Vec<Device> {
     ]
 }
 
+/// What a machine is made with.
+pub(crate) fn machine_config(manifest: &Manifest, memory_bytes: u64) -> MachineConfig {
+    let quantum = manifest
+        .extra
+        .get(EXTRA_QUANTUM)
+        .and_then(|q| q.parse().ok());
+    MachineConfig {
+        memory_bytes,
+        rtc_epoch_s: manifest.epoch,
+        ns_per_tick: manifest.ns_per_tick,
+        quantum_ticks: quantum.unwrap_or(QUANTUM_TICKS),
+    }
+}
+
 /// Builds the machine a manifest describes, ready to enter the kernel.
 pub fn build(
     manifest: &Manifest,
     kernel: &[u8],
     initrd: Option<&[u8]>,
 ) -> Result<(Machine, KernelHooks), SetupError> {
+    let (machine, hooks, _) = build_from(manifest, kernel, initrd)?;
+    Ok((machine, hooks))
+}
+
+/// As [`build`], and what the machine was loaded with.
+pub(crate) fn build_from(
+    manifest: &Manifest,
+    kernel: &[u8],
+    initrd: Option<&[u8]>,
+) -> Result<(Machine, KernelHooks, BootImage), SetupError> {
     if manifest.cpu != cpu_model() {
         return Err(SetupError::CpuModel {
             recorded: manifest.cpu.name.clone(),
@@ -216,18 +240,9 @@ pub fn build(
         Err(error) if !manifest.as_bzimage => return Err(error.into()),
         Err(error) => (boot::load(&spec)?, KernelHooks::none(&error.to_string())),
     };
-    let quantum = manifest
-        .extra
-        .get(EXTRA_QUANTUM)
-        .and_then(|q| q.parse().ok());
-    let config = MachineConfig {
-        memory_bytes: image.memory.bytes(),
-        rtc_epoch_s: manifest.epoch,
-        ns_per_tick: manifest.ns_per_tick,
-        quantum_ticks: quantum.unwrap_or(QUANTUM_TICKS),
-    };
+    let config = machine_config(manifest, image.memory.bytes());
     let mut machine = Machine::new(&config, &image);
     // The quickest back end this host has; which one it is shows in no state.
     machine.set_tier(Tier::One);
-    Ok((machine, hooks))
+    Ok((machine, hooks, image))
 }

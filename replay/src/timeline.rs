@@ -6,11 +6,17 @@
 use std::fmt;
 
 use colinux_driver::debug::{DebugPlan, DebugStop};
+use colinux_driver::jit::Tier;
 use colinux_driver::machine::Machine;
+use colinux_symbols::SymbolError;
+use colinux_symbols::dmesg::LogRecord;
+use colinux_symbols::ps::Task;
 use colinux_tracer::{EventMask, Levels, Manifest, Reader, StateDigest};
 
+use crate::checkpoint::stored::Stored;
 use crate::checkpoint::{BUDGET_BYTES, Checkpoints, Keep};
 use crate::error::ReplayError;
+use crate::hooks::KernelHooks;
 use crate::runner::NoSink;
 use crate::session::{Progress, Session};
 use crate::watch::{Halt, Stops};
@@ -76,6 +82,8 @@ pub type KeepGoing<'a> = &'a mut dyn FnMut(u64) -> bool;
 
 /// Ticks between two questions whether to go on: some ten milliseconds.
 const SLICE_TICKS: u64 = 1_000_000;
+/// Running so far forward is quicker than reading a checkpoint.
+const STROLL_TICKS: u64 = 10_000_000;
 /// Distances before a place that was sought at which checkpoints are left, so that going back from
 /// it in small steps is quick.
 const LOCAL_DISTANCES: [u64; 4] = [16_000_000, 2_000_000, 200_000, 20_000];
@@ -85,6 +93,7 @@ const LOCAL_DISTANCES: [u64; 4] = [16_000_000, 2_000_000, 200_000, 20_000];
 pub struct Timeline {
     session: Session,
     checkpoints: Checkpoints,
+    stored: Stored,
     stops: Stops,
     at: Mark,
     /// At the end of the recording, where no instruction follows.
@@ -116,6 +125,7 @@ impl Timeline {
         let mut timeline = Timeline {
             session,
             checkpoints: Checkpoints::new(budget),
+            stored: Stored::open(reader),
             stops: Stops::default(),
             at: Mark::default(),
             ended: false,
@@ -141,6 +151,31 @@ impl Timeline {
     /// The last tick of the recording.
     pub fn last_tick(&self) -> u64 {
         self.session.last_tick()
+    }
+
+    /// What there is to say about checkpoints that cannot be used, once.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.stored.take_notes()
+    }
+
+    /// The guest's tasks at the cursor.
+    pub fn tasks(&mut self) -> Result<Vec<Task>, SymbolError> {
+        self.session.runner_mut().tasks()
+    }
+
+    /// The guest's kernel log at the cursor.
+    pub fn log(&mut self) -> Result<Vec<LogRecord>, SymbolError> {
+        self.session.runner_mut().log()
+    }
+
+    /// The guest's kernel functions, by name and by address.
+    pub fn hooks(&self) -> Option<&KernelHooks> {
+        self.session.runner().hooks()
+    }
+
+    /// The back end of the vCPU.
+    pub fn set_tier(&mut self, tier: Tier) {
+        self.machine_mut().set_tier(tier);
     }
 
     /// What was recorded.
@@ -182,10 +217,11 @@ impl Timeline {
         if to == self.at && (self.arrived || self.ended) {
             return Ok(Halt::Arrived);
         }
-        let kept = self.checkpoints.at_or_before(to.tick).unwrap_or(0);
-        let ahead = !self.ended && self.at <= to && self.at.tick >= kept;
-        if !ahead {
-            self.restore(kept);
+        let kept = self.checkpoints.at_or_before(to.tick);
+        let kept = kept.max(self.stored.at_or_before(to.tick)).unwrap_or(0);
+        let near = self.at.tick.saturating_add(STROLL_TICKS) >= to.tick;
+        if self.ended || self.at > to || self.at.tick < kept && !near {
+            self.go_back(to.tick);
         }
         let from = self.session.runner().tick();
         self.planned = LOCAL_DISTANCES
@@ -321,12 +357,11 @@ impl Timeline {
             } else {
                 upper.tick.checked_sub(1)
             };
-            let kept = reach.and_then(|tick| self.checkpoints.at_or_before(tick));
-            let Some(kept) = kept else {
+            let Some(reach) = reach else {
                 self.seek(Mark::default(), keep_going)?;
                 return Ok(Halt::Start);
             };
-            self.restore(kept);
+            let kept = self.go_back(reach);
             let mut last = None;
             loop {
                 match self.run(upper, true, keep_going)? {
@@ -354,19 +389,58 @@ impl Timeline {
     /// Leaves a checkpoint here.
     fn keep(&mut self, keep: Keep) {
         let given = self.session.given();
-        let machine = self.session.runner_mut().machine_mut();
-        self.checkpoints.take(machine, given, keep);
+        let runner = self.session.runner_mut();
+        let hooks = runner.hooks().map(KernelHooks::state).unwrap_or_default();
+        let machine = runner.machine_mut();
+        self.checkpoints.take(machine, given, hooks, keep);
     }
 
-    fn restore(&mut self, tick: u64) {
-        let machine = self.session.runner_mut().machine_mut();
-        if let Some(given) = self.checkpoints.restore(tick, machine) {
-            self.session.restored(given);
-            self.at = Mark::at(tick);
-            self.ended = false;
-            self.arrived = false;
-            self.since = tick;
+    /// Goes to the last checkpoint that is not after a tick, and says which tick that is.
+    fn go_back(&mut self, tick: u64) -> u64 {
+        let pages = self.machine().core().ram.page_count();
+        loop {
+            let kept = self.checkpoints.at_or_before(tick).unwrap_or(0);
+            let there = self.stored.at_or_before(tick).filter(|at| *at > kept);
+            let kept = match there {
+                None => kept,
+                Some(there) if self.stored.load(there, &mut self.checkpoints, pages) => there,
+                Some(_) => continue,
+            };
+            if self.restore(kept) {
+                self.checkpoints.thin(kept);
+                return kept;
+            }
         }
+    }
+
+    /// Goes to a checkpoint in memory. `false` if it is not the state that the recording had.
+    fn restore(&mut self, tick: u64) -> bool {
+        let machine = self.session.runner_mut().machine_mut();
+        let Some(checkpoint) = self.checkpoints.restore(tick, machine) else {
+            return false;
+        };
+        if let (true, Some(info)) = (checkpoint.is_stored(), self.stored.unproven(tick)) {
+            let expected = info.state;
+            let why = if !self.session.agrees(tick, checkpoint.inputs) {
+                Some("its inputs are not those of the recording")
+            } else if self.session.runner_mut().digest() != expected {
+                Some("its state has another digest")
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                self.checkpoints.forget(tick);
+                self.stored.refuse(tick, why);
+                return false;
+            }
+            self.stored.prove(tick);
+        }
+        self.session.restored(&checkpoint);
+        self.at = Mark::at(tick);
+        self.ended = false;
+        self.arrived = false;
+        self.since = tick;
+        true
     }
 
     /// Runs forward to `target`, or to a stop before it if they count.
@@ -397,7 +471,10 @@ impl Timeline {
                 self.planned.pop();
                 let keep = self.checkpoints.local();
                 self.keep(keep);
-            } else if tick.is_multiple_of(self.checkpoints.grid()) && !self.checkpoints.has(tick) {
+            } else if tick.is_multiple_of(self.checkpoints.grid())
+                && !self.checkpoints.has(tick)
+                && !self.stored.has(tick)
+            {
                 self.keep(Keep::Grid);
             }
             if tick < target.tick && !keep_going(tick) {

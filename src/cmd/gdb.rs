@@ -101,6 +101,7 @@ pub(crate) fn open(
     report: &Report,
 ) -> Result<Option<Timeline>, Failure> {
     let mut timeline = Timeline::open(reader)?;
+    timeline.set_tier(report.tier());
     if let Some(position) = goto {
         let mark = position.find(reader, &mut timeline)?;
         let began = Instant::now();
@@ -119,6 +120,9 @@ pub(crate) fn open(
         }
         if halt == colinux_replay::Halt::Interrupted {
             return Ok(None);
+        }
+        for note in timeline.take_notes() {
+            report.note(format!("{}: {note}", reader.path().display()));
         }
         report.detail(format!("at {}", timeline.at()));
     }

@@ -99,6 +99,7 @@ fn record_to(
     })?;
     let recorder = recorder
         .until_panic(args.record.until == Some(Until::Panic))
+        .checkpoints(args.record.checkpoint_interval.0)
         .tier(report.tier());
     if ours {
         store::set_latest(output);

@@ -82,4 +82,4 @@ pub use sink::Summary;
 pub use stats::{ChunkStats, KindCount, Stats};
 pub use tail::Refresh;
 pub use wire::{FieldType, WireError};
-pub use writer::Writer;
+pub use writer::{Making, Writer};

@@ -24,6 +24,9 @@ const PENDING_INPUTS: usize = 256;
 
 type Batch = Vec<(u64, Event)>;
 
+/// Makes the bytes of a content, on the thread of the writer.
+pub type Making = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
 enum Message {
     Manifest(Box<Manifest>),
     HostInfo(Box<HostInfo>),
@@ -35,7 +38,7 @@ enum Message {
         tick: u64,
         id: u32,
         state: StateDigest,
-        bytes: Arc<[u8]>,
+        bytes: Option<Making>,
     },
     Note(Box<Note>),
     Events {
@@ -145,13 +148,27 @@ impl Writer {
         tick: u64,
         id: u32,
         state: StateDigest,
-        bytes: impl Into<Arc<[u8]>>,
+        bytes: impl Into<Vec<u8>>,
     ) -> Result<(), TraceError> {
+        let bytes = bytes.into();
+        self.checkpoint_later(tick, id, state, Box::new(|| bytes))
+    }
+
+    /// Stores a checkpoint whose bytes are still to be made: on the thread of the writer, in the
+    /// order in which checkpoints are stored.
+    pub fn checkpoint_later(
+        &mut self,
+        tick: u64,
+        id: u32,
+        state: StateDigest,
+        bytes: Making,
+    ) -> Result<(), TraceError> {
+        let bytes = Some(bytes);
         self.send(Message::Checkpoint {
             tick,
             id,
             state,
-            bytes: bytes.into(),
+            bytes,
         })
     }
 
@@ -357,7 +374,10 @@ fn handle(
             id,
             state,
             bytes,
-        } => sink.checkpoint(*tick, *id, *state, bytes),
+        } => {
+            let bytes = bytes.take().map(|make| make()).unwrap_or_default();
+            sink.checkpoint(*tick, *id, *state, &bytes)
+        }
         Message::Note(note) => sink.note(note),
         Message::Events { vcpu, batch } => {
             let outcome = sink.events(*vcpu, batch);

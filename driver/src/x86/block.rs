@@ -20,8 +20,8 @@ pub struct Block {
     pub len: u32,
     /// The last operation sets RIP itself.
     pub sets_rip: bool,
-    /// It begins at an address the observer wants to see: a back end must not enter it without
-    /// asking.
+    /// It begins at an address that an observer or a debugger may want to see: a back end must not
+    /// enter it without asking.
     pub hooked: bool,
     /// Its translations for tier 1.
     pub(crate) native: [Entry; VARIANTS],
@@ -221,8 +221,9 @@ impl BlockCache {
             second = Some((next, decoded.len - (end - start)));
         }
         self.decoded += 1;
-        cut_at_hook(&core.hooks, rip, &mut decoded);
-        let hooked = core.hooks.binary_search(&rip).is_ok();
+        cut(&core.hooks, &core.cuts, rip, &mut decoded);
+        let hooked = core.hooks.binary_search(&rip).is_ok()
+            || core.cuts.binary_search(&page_offset(rip)).is_ok();
         Ok(self.insert(core, start, mode, decoded, second, hooked))
     }
 
@@ -305,6 +306,21 @@ impl BlockCache {
         core.ram.clear_code(page);
     }
 
+    /// Throws away the blocks that have an instruction at one of these offsets in a page.
+    pub(crate) fn forget_across(&mut self, core: &mut Core, offsets: &[u16]) {
+        let across = |block: &Block| {
+            let start = page_offset(block.start as u64);
+            let end = u32::from(start) + block.len;
+            let next = offsets.partition_point(|offset| *offset < start);
+            offsets.get(next).is_some_and(|at| u32::from(*at) < end)
+        };
+        for id in 0..self.blocks.len() {
+            if self.blocks[id].as_ref().is_some_and(across) {
+                self.remove(core, id as u32);
+            }
+        }
+    }
+
     /// Throws away everything.
     pub fn clear(&mut self, core: &mut Core) {
         for page in 0..self.pages.len() {
@@ -315,22 +331,26 @@ impl BlockCache {
     }
 }
 
-/// Ends a block before the first address in it that the observer wants to see.
-fn cut_at_hook(hooks: &[u64], rip: u64, decoded: &mut Decoded) {
-    let next = hooks.partition_point(|&hook| hook <= rip);
-    let Some(offset) = hooks.get(next).map(|hook| hook - rip) else {
+/// Where in its page an address is.
+fn page_offset(address: u64) -> u16 {
+    (address & PAGE_MASK) as u16
+}
+
+/// Ends a block before the first instruction in it that somebody wants to see.
+fn cut(hooks: &[u64], cuts: &[u16], rip: u64, decoded: &mut Decoded) {
+    if hooks.is_empty() && cuts.is_empty() {
+        return;
+    }
+    let is_wanted = |op: &Op| {
+        let at = rip.wrapping_add(op.offset.into());
+        op.offset > 0
+            && (hooks.binary_search(&at).is_ok() || cuts.binary_search(&page_offset(at)).is_ok())
+    };
+    let keep = decoded.ops.iter().position(is_wanted);
+    let Some(keep) = keep else {
+        // The addresses are inside instructions: nothing is cut off.
         return;
     };
-    if offset >= decoded.len as u64 {
-        return;
-    }
-    let keep = decoded
-        .ops
-        .partition_point(|op| u64::from(op.offset) < offset);
-    if keep == decoded.ops.len() {
-        // The address is inside the last instruction: nothing is cut off.
-        return;
-    }
     decoded.ops.truncate(keep);
     if let Some(last) = decoded.ops.last() {
         decoded.len = last.next() as usize;

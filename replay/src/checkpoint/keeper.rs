@@ -1,0 +1,220 @@
+//! Keeping checkpoints in the file while recording.
+//!
+//! The vCPU's thread copies the pages that were written, and nothing more; what they come to in the
+//! file is worked out on the writer's thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use colinux_driver::machine::Machine;
+use colinux_driver::mem::addr::Gpa;
+use colinux_tracer::{TraceError, Writer};
+
+use super::encode::{ANCHOR, Encoder, Image, Written};
+use super::form::Body;
+use super::pages::{PAGE, take_dirty};
+use crate::runner::Runner;
+
+/// Ticks between checkpoints at the beginning of a recording, unless asked otherwise.
+pub(crate) const INTERVAL_TICKS: u64 = 50_000_000;
+/// In a long recording they lie so many times closer together than power-on is away.
+const SPREAD: u64 = 32;
+/// A chain of checkpoints, each relative to the one before, may hold so many times the pages that
+/// were written since the anchor: then the next is relative to that, so that none is far from it.
+const CHAIN_FACTOR: usize = 3;
+/// No chain is ended before it holds so many pages.
+const CHAIN_PAGES_MIN: usize = 64 << 10;
+
+/// A replay runs so far in a millisecond.
+const NEAR_TICKS: u64 = 1_000_000;
+
+/// How far apart checkpoints are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interval {
+    /// Close together at first, then in proportion to the length of the recording.
+    #[default]
+    Spread,
+    /// So many ticks.
+    Every(u64),
+    /// None but what is asked for.
+    Never,
+}
+
+impl Interval {
+    /// The tick of the next one after `tick`, a multiple of the interval where it has one.
+    fn after(self, tick: u64) -> u64 {
+        let every = match self {
+            Interval::Spread => {
+                let wanted = (tick / SPREAD).max(1);
+                wanted.div_ceil(INTERVAL_TICKS) * INTERVAL_TICKS
+            }
+            Interval::Every(ticks) => ticks.max(1),
+            Interval::Never => return u64::MAX,
+        };
+        (tick / every + 1).saturating_mul(every)
+    }
+}
+
+/// An [`Encoder`], and what it is made of once it is needed.
+#[derive(Debug)]
+struct Encoding {
+    image: Image,
+    initrd: Option<(u64, u64)>,
+    pages: usize,
+    encoder: Option<Encoder>,
+}
+
+impl Encoding {
+    fn encoder(&mut self) -> &mut Encoder {
+        let image = &mut self.image;
+        self.encoder
+            .get_or_insert_with(|| Encoder::new(self.pages, std::mem::take(image), self.initrd))
+    }
+}
+
+/// Takes checkpoints of a machine that is being recorded.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    interval: Interval,
+    next: u64,
+    id: u32,
+    parent: Option<u32>,
+    /// Pages in the checkpoints of the chain.
+    chain: usize,
+    /// Pages written since the anchor, one bit each.
+    written: Vec<u64>,
+    last: Option<u64>,
+    encoding: Arc<Mutex<Encoding>>,
+}
+
+impl Keeper {
+    /// For a machine at power-on, whose RAM holds these segments.
+    pub(crate) fn new(
+        machine: &mut Machine,
+        segments: Vec<(Gpa, Vec<u8>)>,
+        initrd: Option<std::ops::Range<Gpa>>,
+    ) -> Self {
+        let ram = &machine.core().ram;
+        let offset = |gpa: Gpa| ram.offset(gpa).map(|at| at as u64);
+        let initrd = initrd.and_then(|r| Some((offset(r.start)?, offset(Gpa(r.end.0 - 1))? + 1)));
+        let image = segments
+            .into_iter()
+            .filter_map(|(gpa, bytes)| Some((offset(gpa)?, bytes)));
+        let pages = ram.page_count();
+        let encoding = Encoding {
+            image: image.collect(),
+            initrd,
+            pages,
+            encoder: None,
+        };
+        // What the loader put there is not written by the guest.
+        take_dirty(machine);
+        Keeper {
+            interval: Interval::default(),
+            next: Interval::default().after(0),
+            id: 0,
+            parent: None,
+            chain: 0,
+            written: vec![0; pages.div_ceil(64)],
+            last: None,
+            encoding: Arc::new(Mutex::new(encoding)),
+        }
+    }
+
+    pub(crate) fn set_interval(&mut self, interval: Interval) {
+        self.interval = interval;
+        self.next = interval.after(0);
+    }
+
+    /// Whether one was taken so shortly before a tick that another is of no use.
+    pub(crate) fn is_near(&self, tick: u64) -> bool {
+        let since = self.last.map(|last| tick.saturating_sub(last));
+        since.is_some_and(|since| since < NEAR_TICKS)
+    }
+
+    /// The tick at which the next one is to be taken.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes one of the machine as it is, which has been given so many inputs, unless there is one.
+    pub(crate) fn take(
+        &mut self,
+        runner: &mut Runner,
+        inputs: u64,
+        writer: &mut Writer,
+    ) -> Result<(), TraceError> {
+        let tick = runner.tick();
+        self.next = self.interval.after(tick);
+        if self.last == Some(tick) || self.interval == Interval::Never || tick == 0 {
+            return Ok(());
+        }
+        self.last = Some(tick);
+        let digest = runner.digest();
+        let mut numbers = take_dirty(runner.machine_mut());
+        let mut anew = false;
+        if self.id > ANCHOR {
+            for page in &numbers {
+                self.written[page / 64] |= 1 << (page % 64);
+            }
+            let ever = self.written.iter().map(|word| word.count_ones() as usize);
+            let most = (CHAIN_FACTOR * ever.sum::<usize>()).max(CHAIN_PAGES_MIN);
+            anew = self.chain + numbers.len() > most;
+        }
+        if anew {
+            self.chain = 0;
+            self.parent = Some(ANCHOR);
+            let bits = 0..self.written.len() * 64;
+            numbers = bits
+                .filter(|page| self.written[page / 64] >> (page % 64) & 1 != 0)
+                .collect();
+        }
+        self.chain += numbers.len();
+        let ram = &runner.machine().core().ram;
+        let mut written = Written {
+            anew,
+            ..Written::default()
+        };
+        written.bytes.reserve_exact(numbers.len() * PAGE);
+        for page in numbers.into_iter().filter(|page| ram.is_allocated(*page)) {
+            written.numbers.push(page as u32);
+            written.bytes.extend_from_slice(ram.page_bytes(page));
+        }
+        let hooks = runner
+            .hooks()
+            .map(|hooks| hooks.state())
+            .unwrap_or_default();
+        let body = Body::new(self.parent, inputs, hooks, runner.machine().state());
+        let encoding = Arc::clone(&self.encoding);
+        let id = self.id;
+        self.parent = Some(id);
+        self.id += 1;
+        let bytes = move || {
+            let mut encoding = encoding.lock().unwrap_or_else(PoisonError::into_inner);
+            encoding.encoder().encode(body, &written)
+        };
+        writer.checkpoint_later(tick, id, digest, Box::new(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_spread_ever_further_apart() {
+        let ticks = |interval: Interval, until| {
+            let mut ticks = vec![interval.after(0)];
+            while let Some(last) = ticks.last().filter(|last| **last < until) {
+                ticks.push(interval.after(*last));
+            }
+            ticks
+        };
+        let near = ticks(Interval::Spread, 1_600_000_000);
+        assert_eq!((near[0], near[1]), (INTERVAL_TICKS, 2 * INTERVAL_TICKS));
+        assert_eq!(near.len(), 32);
+        let far = ticks(Interval::Spread, 100_000_000_000);
+        assert!(far.len() < 250, "{}", far.len());
+        assert_eq!(ticks(Interval::Every(7), 20), [7, 14, 21]);
+        assert_eq!(Interval::Never.after(5), u64::MAX);
+    }
+}

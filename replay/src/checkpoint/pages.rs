@@ -1,0 +1,172 @@
+//! Pages of RAM that checkpoints share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use colinux_driver::machine::Machine;
+use colinux_driver::mem::addr::PAGE_SIZE;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Pages in one piece of a table of pages: pieces are shared between checkpoints as well.
+const PIECE_PAGES: usize = 512;
+/// Bytes of a page.
+pub(crate) const PAGE: usize = PAGE_SIZE as usize;
+
+/// The content of a page, shared by all that have it.
+pub(crate) type Page = Arc<[u8]>;
+
+/// The pages of RAM at one moment; `None` where nothing has been touched.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pages(Vec<Arc<Vec<Option<Page>>>>);
+
+impl Pages {
+    pub(crate) fn get(&self, page: usize) -> Option<&Page> {
+        self.0
+            .get(page / PIECE_PAGES)?
+            .get(page % PIECE_PAGES)?
+            .as_ref()
+    }
+
+    pub(crate) fn set(&mut self, page: usize, version: Option<Page>) {
+        let piece = page / PIECE_PAGES;
+        if self.0.len() <= piece {
+            let empty = Arc::new(vec![None; PIECE_PAGES]);
+            self.0.resize(piece + 1, empty);
+        }
+        Arc::make_mut(&mut self.0[piece])[page % PIECE_PAGES] = version;
+    }
+
+    /// Reads bytes by their offset in RAM; what has not been touched is zero.
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) {
+        let mut done = 0;
+        while done < out.len() {
+            let at = offset.wrapping_add(done as u64);
+            let inside = (at % PAGE_SIZE) as usize;
+            let n = (PAGE - inside).min(out.len() - done);
+            let piece = &mut out[done..done + n];
+            match usize::try_from(at / PAGE_SIZE)
+                .ok()
+                .and_then(|p| self.get(p))
+            {
+                Some(page) => piece.copy_from_slice(&page[inside..inside + n]),
+                None => piece.fill(0),
+            }
+            done += n;
+        }
+    }
+
+    /// The pages whose version is another one.
+    pub(crate) fn differing(&self, other: &Pages) -> Vec<usize> {
+        let mut found = Vec::new();
+        for piece in 0..self.0.len().max(other.0.len()) {
+            let (ours, theirs) = (self.0.get(piece), other.0.get(piece));
+            if let (Some(a), Some(b)) = (ours, theirs)
+                && Arc::ptr_eq(a, b)
+            {
+                continue;
+            }
+            let first = piece * PIECE_PAGES;
+            found.extend(
+                (first..first + PIECE_PAGES).filter(|&page| !same(self.get(page), other.get(page))),
+            );
+        }
+        found
+    }
+}
+
+fn same(a: Option<&Page>, b: Option<&Page>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}
+
+/// Page versions by content. Equal content has an equal 128-bit hash, and a collision among the
+/// pages of one guest is less likely than a broken memory chip.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    versions: HashMap<u128, Weak<[u8]>>,
+    zero: Page,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Pool {
+            versions: HashMap::new(),
+            zero: Arc::from([0; PAGE].as_slice()),
+        }
+    }
+
+    /// The page of zeros.
+    pub(crate) fn zero(&self) -> &Page {
+        &self.zero
+    }
+
+    pub(crate) fn version(&mut self, bytes: &[u8], before: Option<&Page>) -> Page {
+        if let Some(before) = before
+            && **before == *bytes
+        {
+            return Arc::clone(before);
+        }
+        if *self.zero == *bytes {
+            return Arc::clone(&self.zero);
+        }
+        let hash = xxh3_128(bytes);
+        if let Some(known) = self.versions.get(&hash).and_then(Weak::upgrade) {
+            return known;
+        }
+        let page: Page = Arc::from(bytes);
+        self.versions.insert(hash, Arc::downgrade(&page));
+        page
+    }
+
+    /// Versions that may still be in use.
+    pub(crate) fn len(&self) -> usize {
+        self.versions.len()
+    }
+
+    /// Forgets versions nobody has any more; says how many bytes the others take.
+    pub(crate) fn sweep(&mut self) -> u64 {
+        self.versions
+            .retain(|_, version| version.strong_count() > 0);
+        self.versions.len() as u64 * PAGE_SIZE
+    }
+}
+
+/// The pages the machine has written since the last call, in order.
+pub(crate) fn take_dirty(machine: &mut Machine) -> Vec<usize> {
+    let core = machine.core_mut();
+    let pages = core.ram.take_dirty_since_checkpoint();
+    core.tlb.drop_writes();
+    let mut pages: Vec<usize> = pages.into_iter().map(|page| page as usize).collect();
+    pages.sort_unstable();
+    pages
+}
+
+/// What the RAM of one machine held when it was last put beside a checkpoint. The machine's own list
+/// of written pages says what it may hold otherwise by now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seat {
+    pub(crate) base: Pages,
+}
+
+impl Seat {
+    /// Puts RAM back to what it was, touching only what differs.
+    pub(crate) fn put_back(&mut self, to: &Pages, zero: &Page, machine: &mut Machine) {
+        let mut pages = self.base.differing(to);
+        pages.extend(take_dirty(machine));
+        pages.sort_unstable();
+        pages.dedup();
+        let count = machine.core().ram.page_count();
+        for page in pages.into_iter().filter(|page| *page < count) {
+            let version = to.get(page);
+            let bytes = version.unwrap_or(zero);
+            let ram = &mut machine.core_mut().ram;
+            ram.restore_page(page, bytes, version.is_some());
+        }
+        self.base = to.clone();
+        // Restoring is not writing.
+        let _ = take_dirty(machine);
+    }
+}
