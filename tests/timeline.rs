@@ -161,8 +161,10 @@ fn a_random_walk_sees_what_a_straight_run_sees() {
             }
             80..90 => {
                 timeline.stops().breakpoints = vec![rip(&timeline)];
-                // Somewhere else, so that there is something to find.
-                let to = (at.tick + dice.below(20_000)).min(last);
+                // Somewhere else, so that there is something to find; now and then so far away
+                // that all cores search.
+                let far = at.tick.saturating_add(dice.below(20_000));
+                let to = if round % 9 == 0 { last } else { far.min(last) };
                 timeline.seek(Mark::at(to), &mut go_on).unwrap();
                 let from = timeline.at();
                 let halt = timeline.backward(&mut go_on).unwrap();

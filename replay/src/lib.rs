@@ -5,6 +5,7 @@
 //! replay produces it again, and comparing the two is what `verify` does.
 
 pub mod checkpoint;
+pub mod condition;
 pub mod convert;
 pub mod divergence;
 pub mod error;
@@ -13,10 +14,12 @@ pub mod hooks;
 pub mod position;
 pub mod record;
 pub mod runner;
+mod search;
 pub mod session;
 pub mod setup;
 pub mod timeline;
 pub mod view;
+mod walk;
 pub mod watch;
 
 pub use divergence::{Divergence, Verdict, verify};

@@ -1,5 +1,6 @@
 //! One machine replayed forwards from a recording.
 
+use colinux_driver::machine::Machine;
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::VirtualTime;
 use colinux_tracer::{
@@ -82,6 +83,22 @@ impl Session {
             end,
             last_tick,
         })
+    }
+
+    /// Another one of the same recording, whose machine is still to be restored. It makes no events.
+    pub(crate) fn fork(&self) -> Session {
+        let ours = self.runner.machine();
+        let memory = ours.core().ram.size();
+        let mut machine = Machine::empty(&setup::machine_config(&self.manifest, memory));
+        machine.set_tier(ours.tier());
+        Session {
+            runner: Runner::new(machine, EventMask::NONE, 0),
+            manifest: self.manifest.clone(),
+            inputs: self.inputs.clone(),
+            given: 0,
+            end: self.end,
+            last_tick: self.last_tick,
+        }
     }
 
     /// The manifest.

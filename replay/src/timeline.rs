@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use colinux_driver::debug::{DebugPlan, DebugStop};
 use colinux_driver::jit::Tier;
 use colinux_driver::machine::Machine;
 use colinux_symbols::SymbolError;
@@ -17,8 +16,9 @@ use crate::checkpoint::stored::Stored;
 use crate::checkpoint::{BUDGET_BYTES, Checkpoints, Keep};
 use crate::error::ReplayError;
 use crate::hooks::KernelHooks;
-use crate::runner::NoSink;
-use crate::session::{Progress, Session};
+use crate::search::{self, Found, Searcher, Stretch};
+use crate::session::Session;
+use crate::walk::{Looking, Ran, SLICE_TICKS, Walk};
 use crate::watch::{Halt, Stops};
 
 /// An exact place: the moment before an instruction is tried.
@@ -80,8 +80,6 @@ pub enum TimelineError {
 /// Asked now and then during a walk, with the tick it has come to; `false` interrupts the walk.
 pub type KeepGoing<'a> = &'a mut dyn FnMut(u64) -> bool;
 
-/// Ticks between two questions whether to go on: some ten milliseconds.
-const SLICE_TICKS: u64 = 1_000_000;
 /// Running so far forward is quicker than reading a checkpoint.
 const STROLL_TICKS: u64 = 10_000_000;
 /// Distances before a place that was sought at which checkpoints are left, so that going back from
@@ -91,26 +89,56 @@ const LOCAL_DISTANCES: [u64; 4] = [16_000_000, 2_000_000, 200_000, 20_000];
 /// A recording with a cursor.
 #[derive(Debug)]
 pub struct Timeline {
-    session: Session,
+    walk: Walk,
     checkpoints: Checkpoints,
     stored: Stored,
     stops: Stops,
-    at: Mark,
-    /// At the end of the recording, where no instruction follows.
-    ended: bool,
-    /// The machine stands at its arrival, whose breakpoint has been looked at.
-    arrived: bool,
-    /// The machine has run from here without a jump.
-    since: u64,
-    /// Further ticks at which to leave a checkpoint, descending.
-    planned: Vec<u64>,
+    /// Machines for searching on other threads; made when they are first needed.
+    searchers: Vec<Searcher>,
 }
 
-/// How a run ended.
-enum Ran {
-    Stopped(DebugStop),
-    End,
-    Interrupted,
+/// Leaves checkpoints on the way, and asks whether to go on.
+struct Keeping<'a> {
+    checkpoints: &'a mut Checkpoints,
+    stored: &'a Stored,
+    /// Further ticks at which to leave a checkpoint, descending.
+    planned: Vec<u64>,
+    keep_going: KeepGoing<'a>,
+}
+
+impl Looking for Keeping<'_> {
+    fn until(&self, tick: u64, target: u64) -> u64 {
+        let grid = self.checkpoints.grid();
+        let mut end = target.min(tick.saturating_add(SLICE_TICKS));
+        end = end.min((tick / grid + 1).saturating_mul(grid));
+        match self.planned.last() {
+            Some(&planned) if planned > tick => end.min(planned),
+            _ => end,
+        }
+    }
+
+    fn look(&mut self, session: &mut Session, target: u64) -> bool {
+        let tick = session.runner().tick();
+        if self.planned.last() == Some(&tick) {
+            self.planned.pop();
+            let keep = self.checkpoints.local();
+            leave(self.checkpoints, session, keep);
+        } else if tick.is_multiple_of(self.checkpoints.grid())
+            && !self.checkpoints.has(tick)
+            && !self.stored.has(tick)
+        {
+            leave(self.checkpoints, session, Keep::Grid);
+        }
+        tick >= target || (self.keep_going)(tick)
+    }
+}
+
+/// Leaves a checkpoint of a session as it is.
+fn leave(checkpoints: &mut Checkpoints, session: &mut Session, keep: Keep) {
+    let given = session.given();
+    let runner = session.runner_mut();
+    let hooks = runner.hooks().map(KernelHooks::state).unwrap_or_default();
+    checkpoints.take(runner.machine_mut(), given, hooks, keep);
 }
 
 impl Timeline {
@@ -123,34 +151,34 @@ impl Timeline {
     pub fn with_budget(reader: &Reader, budget: u64) -> Result<Self, TimelineError> {
         let session = Session::with_events(reader, EventMask::from_levels(&Levels::off()))?;
         let mut timeline = Timeline {
-            session,
+            walk: Walk::new(session),
             checkpoints: Checkpoints::new(budget),
             stored: Stored::open(reader),
             stops: Stops::default(),
-            at: Mark::default(),
-            ended: false,
-            arrived: false,
-            since: 0,
-            planned: Vec::new(),
+            searchers: Vec::new(),
         };
-        timeline.keep(Keep::Grid);
-        timeline.run(Mark::default(), false, &mut |_| true)?;
+        leave(
+            &mut timeline.checkpoints,
+            &mut timeline.walk.session,
+            Keep::Grid,
+        );
+        timeline.run(Mark::default(), false, Vec::new(), &mut |_| true)?;
         Ok(timeline)
     }
 
     /// Where the cursor is.
     pub fn at(&self) -> Mark {
-        self.at
+        self.walk.at
     }
 
     /// Whether the cursor is at the end of the recording.
     pub fn is_at_end(&self) -> bool {
-        self.ended
+        self.walk.ended
     }
 
     /// The last tick of the recording.
     pub fn last_tick(&self) -> u64 {
-        self.session.last_tick()
+        self.walk.session.last_tick()
     }
 
     /// What there is to say about checkpoints that cannot be used, once.
@@ -160,17 +188,17 @@ impl Timeline {
 
     /// The guest's tasks at the cursor.
     pub fn tasks(&mut self) -> Result<Vec<Task>, SymbolError> {
-        self.session.runner_mut().tasks()
+        self.walk.session.runner_mut().tasks()
     }
 
     /// The guest's kernel log at the cursor.
     pub fn log(&mut self) -> Result<Vec<LogRecord>, SymbolError> {
-        self.session.runner_mut().log()
+        self.walk.session.runner_mut().log()
     }
 
     /// The guest's kernel functions, by name and by address.
     pub fn hooks(&self) -> Option<&KernelHooks> {
-        self.session.runner().hooks()
+        self.walk.session.runner().hooks()
     }
 
     /// The back end of the vCPU.
@@ -180,22 +208,22 @@ impl Timeline {
 
     /// What was recorded.
     pub fn manifest(&self) -> &Manifest {
-        self.session.manifest()
+        self.walk.session.manifest()
     }
 
     /// The machine at the cursor.
     pub fn machine(&self) -> &Machine {
-        self.session.runner().machine()
+        self.walk.session.runner().machine()
     }
 
     /// The machine at the cursor, for reading its memory.
     pub fn machine_mut(&mut self) -> &mut Machine {
-        self.session.runner_mut().machine_mut()
+        self.walk.session.runner_mut().machine_mut()
     }
 
     /// The digest of the state at the cursor.
     pub fn digest(&mut self) -> StateDigest {
-        self.session.runner_mut().digest()
+        self.walk.session.runner_mut().digest()
     }
 
     /// The breakpoints and watchpoints.
@@ -214,25 +242,24 @@ impl Timeline {
         if to.tick > last {
             return Err(TimelineError::Outside { wanted: to, last });
         }
-        if to == self.at && (self.arrived || self.ended) {
+        let walk = &self.walk;
+        if to == walk.at && (walk.arrived || walk.ended) {
             return Ok(Halt::Arrived);
         }
         let kept = self.checkpoints.at_or_before(to.tick);
         let kept = kept.max(self.stored.at_or_before(to.tick)).unwrap_or(0);
-        let near = self.at.tick.saturating_add(STROLL_TICKS) >= to.tick;
-        if self.ended || self.at > to || self.at.tick < kept && !near {
+        let near = walk.at.tick.saturating_add(STROLL_TICKS) >= to.tick;
+        if walk.ended || walk.at > to || walk.at.tick < kept && !near {
             self.go_back(to.tick);
         }
-        let from = self.session.runner().tick();
-        self.planned = LOCAL_DISTANCES
+        let from = self.walk.tick();
+        let planned = LOCAL_DISTANCES
             .iter()
             .rev()
             .map(|distance| to.tick.saturating_sub(*distance))
             .filter(|tick| *tick > from)
             .collect();
-        let ran = self.run(to, false, keep_going);
-        self.planned.clear();
-        Ok(match ran? {
+        Ok(match self.run(to, false, planned, keep_going)? {
             Ran::Stopped(stop) => stop.into(),
             Ran::End if to.tick >= last => Halt::Arrived,
             Ran::End => Halt::End,
@@ -275,11 +302,11 @@ impl Timeline {
 
     /// One instruction forward, or one try that leads to a handler.
     pub fn step(&mut self) -> Result<Halt, TimelineError> {
-        if self.ended {
+        if self.walk.ended {
             return Ok(Halt::End);
         }
-        let to = self.at.next();
-        Ok(match self.run(to, true, &mut |_| true)? {
+        let to = self.walk.at.next();
+        Ok(match self.run(to, true, Vec::new(), &mut |_| true)? {
             Ran::Stopped(stop) => stop.into(),
             Ran::End => Halt::End,
             Ran::Interrupted => Halt::Interrupted,
@@ -307,7 +334,7 @@ impl Timeline {
 
     /// The place one step before the cursor.
     fn before(&mut self) -> Result<Option<Mark>, TimelineError> {
-        let at = self.at;
+        let at = self.walk.at;
         if let Some(attempt) = at.attempt.checked_sub(1) {
             return Ok(Some(Mark {
                 tick: at.tick,
@@ -317,7 +344,7 @@ impl Timeline {
         let Some(tick) = at.tick.checked_sub(1) else {
             return Ok(None);
         };
-        if self.since > tick {
+        if self.walk.since > tick {
             // How often the instruction before was tried is not known: come from there.
             self.seek(Mark::at(tick), &mut |_| true)?;
             self.seek(at, &mut |_| true)?;
@@ -333,14 +360,14 @@ impl Timeline {
 
     /// Runs on to the next stop.
     pub fn forward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
-        if self.ended {
+        if self.walk.ended {
             return Ok(Halt::End);
         }
         let end = Mark {
             tick: self.last_tick(),
             attempt: u32::MAX,
         };
-        Ok(match self.run(end, true, keep_going)? {
+        Ok(match self.run(end, true, Vec::new(), keep_going)? {
             Ran::Stopped(stop) => stop.into(),
             Ran::End => Halt::End,
             Ran::Interrupted => Halt::Interrupted,
@@ -348,64 +375,102 @@ impl Timeline {
     }
 
     /// Runs back to the last stop before the cursor: searches forward, one stretch between
-    /// checkpoints after the other, the latest first.
+    /// checkpoints after the other, the latest first; all but that one on every core at once.
     pub fn backward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
-        let mut upper = self.at;
-        loop {
-            let reach = if upper.attempt > 0 {
-                Some(upper.tick)
-            } else {
-                upper.tick.checked_sub(1)
-            };
-            let Some(reach) = reach else {
-                self.seek(Mark::default(), keep_going)?;
-                return Ok(Halt::Start);
-            };
-            let kept = self.go_back(reach);
-            let mut last = None;
-            loop {
-                match self.run(upper, true, keep_going)? {
-                    Ran::Stopped(DebugStop::Watch(hit)) if Mark::from(hit.during) < upper => {
-                        last = Some((hit.during.into(), Halt::Watch(hit)));
-                    }
-                    Ran::Stopped(DebugStop::Breakpoint) if self.at < upper => {
-                        last = Some((self.at, Halt::Breakpoint));
-                    }
-                    Ran::Stopped(_) | Ran::End => break,
-                    Ran::Interrupted => {
-                        self.seek(upper, &mut |_| true)?;
-                        return Ok(Halt::Interrupted);
-                    }
-                }
-            }
-            if let Some((mark, halt)) = last {
-                self.seek(mark, &mut |_| true)?;
-                return Ok(halt);
-            }
-            upper = Mark::at(kept);
+        let from = self.walk.at;
+        let stops = std::mem::take(&mut self.stops);
+        let halt = self.search(from, &stops, keep_going);
+        self.stops = stops;
+        let halt = halt?;
+        if halt == Halt::Interrupted {
+            self.seek(from, &mut |_| true)?;
         }
+        Ok(halt)
     }
 
-    /// Leaves a checkpoint here.
-    fn keep(&mut self, keep: Keep) {
-        let given = self.session.given();
-        let runner = self.session.runner_mut();
-        let hooks = runner.hooks().map(KernelHooks::state).unwrap_or_default();
-        let machine = runner.machine_mut();
-        self.checkpoints.take(machine, given, hooks, keep);
+    fn search(
+        &mut self,
+        from: Mark,
+        stops: &Stops,
+        keep_going: KeepGoing<'_>,
+    ) -> Result<Halt, TimelineError> {
+        let mut upper = from;
+        let reach = |upper: Mark| match upper.attempt {
+            0 => upper.tick.checked_sub(1),
+            _ => Some(upper.tick),
+        };
+        while let Some(tick) = reach(upper) {
+            let kept = self.go_back(tick);
+            let mut keeping = Keeping {
+                checkpoints: &mut self.checkpoints,
+                stored: &self.stored,
+                planned: Vec::new(),
+                keep_going,
+            };
+            match self.walk.last_stop(upper, stops, &mut keeping) {
+                Ok(Some((mark, halt))) => {
+                    self.seek(mark, &mut |_| true)?;
+                    return Ok(halt);
+                }
+                Ok(None) => upper = Mark::at(kept),
+                Err(None) => return Ok(Halt::Interrupted),
+                Err(Some(error)) => return Err(error),
+            }
+            // What the cores' caches know is worth little on the other threads, so they are asked
+            // only when it is not near.
+            if search::threads() > 1 && from.tick - kept > search::NEAR_TICKS {
+                match self.search_beside(upper, stops, keep_going)? {
+                    Some(Found::Stop(mark, halt)) => {
+                        self.seek(mark, &mut |_| true)?;
+                        return Ok(halt);
+                    }
+                    Some(Found::Nothing) => break,
+                    Some(Found::Interrupted) => return Ok(Halt::Interrupted),
+                    Some(Found::Unfit(tick, why)) => self.refuse(tick, why),
+                    None => {}
+                }
+            }
+        }
+        self.seek(Mark::default(), keep_going)?;
+        Ok(Halt::Start)
+    }
+
+    /// The last stop before `upper`, which has a checkpoint, by all cores; `None` where there are no
+    /// two stretches to search.
+    fn search_beside(
+        &mut self,
+        upper: Mark,
+        stops: &Stops,
+        keep_going: KeepGoing<'_>,
+    ) -> Result<Option<Found>, TimelineError> {
+        let mut stretches = Vec::new();
+        let mut to = upper;
+        while let Some(tick) = to.tick.checked_sub(1) {
+            let kept = self.bring(tick);
+            let Some(from) = self.checkpoints.get(kept) else {
+                return Ok(None);
+            };
+            let digest = self.stored.unproven(kept).map(|info| info.state);
+            let digest = digest.filter(|_| from.is_stored());
+            stretches.push(Stretch { from, digest, to });
+            to = Mark::at(kept);
+        }
+        if stretches.len() < 2 {
+            return Ok(None);
+        }
+        while self.searchers.len() < search::threads().min(stretches.len()) {
+            self.searchers.push(Searcher::beside(&self.walk.session));
+        }
+        let zero = self.checkpoints.zero();
+        let last = upper.tick;
+        let mut told = |ticks: u64| keep_going(last.saturating_sub(ticks));
+        search::search(&mut self.searchers, &stretches, stops, zero, &mut told).map(Some)
     }
 
     /// Goes to the last checkpoint that is not after a tick, and says which tick that is.
     fn go_back(&mut self, tick: u64) -> u64 {
-        let pages = self.machine().core().ram.page_count();
         loop {
-            let kept = self.checkpoints.at_or_before(tick).unwrap_or(0);
-            let there = self.stored.at_or_before(tick).filter(|at| *at > kept);
-            let kept = match there {
-                None => kept,
-                Some(there) if self.stored.load(there, &mut self.checkpoints, pages) => there,
-                Some(_) => continue,
-            };
+            let kept = self.bring(tick);
             if self.restore(kept) {
                 self.checkpoints.thin(kept);
                 return kept;
@@ -413,34 +478,42 @@ impl Timeline {
         }
     }
 
+    /// Brings the last checkpoint that is not after a tick into memory; says where it is.
+    fn bring(&mut self, tick: u64) -> u64 {
+        let pages = self.machine().core().ram.page_count();
+        loop {
+            let kept = self.checkpoints.at_or_before(tick).unwrap_or(0);
+            match self.stored.at_or_before(tick).filter(|at| *at > kept) {
+                None => return kept,
+                Some(there) if self.stored.load(there, &mut self.checkpoints, pages) => {
+                    return there;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Goes to a checkpoint in memory. `false` if it is not the state that the recording had.
     fn restore(&mut self, tick: u64) -> bool {
-        let machine = self.session.runner_mut().machine_mut();
-        let Some(checkpoint) = self.checkpoints.restore(tick, machine) else {
+        let Some(checkpoint) = self.checkpoints.restore(tick, self.walk.machine()) else {
             return false;
         };
-        if let (true, Some(info)) = (checkpoint.is_stored(), self.stored.unproven(tick)) {
-            let expected = info.state;
-            let why = if !self.session.agrees(tick, checkpoint.inputs) {
-                Some("its inputs are not those of the recording")
-            } else if self.session.runner_mut().digest() != expected {
-                Some("its state has another digest")
-            } else {
-                None
-            };
-            if let Some(why) = why {
-                self.checkpoints.forget(tick);
-                self.stored.refuse(tick, why);
+        let digest = self.stored.unproven(tick).map(|info| info.state);
+        let digest = digest.filter(|_| checkpoint.is_stored());
+        match self.walk.restored(&checkpoint, digest) {
+            None => self.stored.prove(tick),
+            Some(why) => {
+                self.refuse(tick, why);
                 return false;
             }
-            self.stored.prove(tick);
         }
-        self.session.restored(&checkpoint);
-        self.at = Mark::at(tick);
-        self.ended = false;
-        self.arrived = false;
-        self.since = tick;
         true
+    }
+
+    /// The checkpoint at a tick is not to be used any more.
+    fn refuse(&mut self, tick: u64, why: &str) {
+        self.checkpoints.forget(tick);
+        self.stored.refuse(tick, why);
     }
 
     /// Runs forward to `target`, or to a stop before it if they count.
@@ -448,94 +521,16 @@ impl Timeline {
         &mut self,
         target: Mark,
         stops: bool,
+        planned: Vec<u64>,
         keep_going: KeepGoing<'_>,
     ) -> Result<Ran, TimelineError> {
-        let mut plan = DebugPlan {
-            after: self.arrived.then(|| self.at.into()),
-            ..Default::default()
+        let mut keeping = Keeping {
+            checkpoints: &mut self.checkpoints,
+            stored: &self.stored,
+            planned,
+            keep_going,
         };
-        if stops {
-            plan.breakpoints.clone_from(&self.stops.breakpoints);
-            plan.watches.clone_from(&self.stops.watches);
-        }
-        let mut target = target;
-        let mut interrupted = false;
-        self.machine_mut().debug(&plan);
-        while self.session.runner().tick() < target.tick {
-            let until = self.slice_end(target.tick);
-            if let Some(ran) = self.advance(until)? {
-                return Ok(ran);
-            }
-            let tick = self.session.runner().tick();
-            if self.planned.last() == Some(&tick) {
-                self.planned.pop();
-                let keep = self.checkpoints.local();
-                self.keep(keep);
-            } else if tick.is_multiple_of(self.checkpoints.grid())
-                && !self.checkpoints.has(tick)
-                && !self.stored.has(tick)
-            {
-                self.keep(Keep::Grid);
-            }
-            if tick < target.tick && !keep_going(tick) {
-                interrupted = true;
-                target = Mark::at(tick);
-            }
-        }
-        plan.from = Some(target.into());
-        self.machine_mut().debug(&plan);
-        // The attempts at this tick first: a tick further only where there are not so many.
-        let mut until = target.tick;
-        loop {
-            until = until.max(self.session.runner().tick()) + 1;
-            if let Some(ran) = self.advance(until)? {
-                return Ok(match ran {
-                    Ran::Stopped(DebugStop::Arrived) if interrupted => Ran::Interrupted,
-                    ran => ran,
-                });
-            }
-        }
-    }
-
-    /// Where to look up from running next.
-    fn slice_end(&self, target: u64) -> u64 {
-        let tick = self.session.runner().tick();
-        let grid = self.checkpoints.grid();
-        let mut end = target.min(tick.saturating_add(SLICE_TICKS));
-        end = end.min((tick / grid + 1).saturating_mul(grid));
-        match self.planned.last() {
-            Some(&planned) if planned > tick => end.min(planned),
-            _ => end,
-        }
-    }
-
-    /// Runs until a tick is reached (`None`), or something else comes first.
-    fn advance(&mut self, until: u64) -> Result<Option<Ran>, TimelineError> {
-        self.arrived = false;
-        loop {
-            let step = self.session.advance(until, &mut NoSink)?;
-            match step {
-                Progress::Reached => {
-                    self.at = Mark::at(self.session.runner().tick());
-                    return Ok(None);
-                }
-                Progress::End(_) => {
-                    self.at = Mark::at(self.session.runner().tick());
-                    self.ended = true;
-                    return Ok(Some(Ran::End));
-                }
-                Progress::Lost(why) => return Err(TimelineError::Lost(why)),
-                Progress::More => {
-                    let machine = self.session.runner_mut().machine_mut();
-                    machine.take_console();
-                    if let Some(stop) = machine.take_debug_stop() {
-                        self.at = machine.arrival().into();
-                        // A watch is reported before the breakpoint at the same place.
-                        self.arrived = !matches!(stop, DebugStop::Watch(_));
-                        return Ok(Some(Ran::Stopped(stop)));
-                    }
-                }
-            }
-        }
+        let stops = stops.then_some(&self.stops);
+        self.walk.run(target, stops, &mut keeping)
     }
 }

@@ -1,8 +1,12 @@
 //! What a walk along the timeline stops at.
 
+use std::collections::BTreeMap;
+
 use colinux_driver::debug::{Arrival, DebugStop, Watch, WatchHit, WatchSpace};
+use colinux_driver::machine::Machine;
 use colinux_driver::tick::Tick;
 
+use crate::condition::Condition;
 use crate::timeline::Mark;
 
 /// Kinds of access to watch for.
@@ -26,6 +30,8 @@ pub struct Stops {
     pub breakpoints: Vec<u64>,
     /// Watched ranges.
     pub watches: Vec<Watch>,
+    /// Conditions by address: a breakpoint there counts when one of them holds.
+    pub conditions: BTreeMap<u64, Vec<Condition>>,
 }
 
 /// A range to watch.
@@ -51,6 +57,14 @@ fn remove<T: PartialEq>(list: &mut Vec<T>, item: &T) -> bool {
 }
 
 impl Stops {
+    /// Whether the breakpoint the machine stands at counts.
+    pub(crate) fn holds(&self, machine: &mut Machine) -> bool {
+        match self.conditions.get(&machine.core().cpu.linear_rip()) {
+            Some(any) if !any.is_empty() => any.iter().any(|one| one.holds(machine)),
+            _ => true,
+        }
+    }
+
     /// Removes one breakpoint; says whether there was one.
     pub fn remove_breakpoint(&mut self, address: u64) -> bool {
         remove(&mut self.breakpoints, &address)

@@ -23,10 +23,10 @@ use colinux_driver::mem::addr::PAGE_SIZE;
 use colinux_driver::snapshot::MachineState;
 
 use crate::hooks::HookState;
-use pages::{Page, Pages, Pool, take_dirty};
+use pages::{Pages, Pool, take_dirty};
 
 pub use keeper::Interval;
-pub(crate) use pages::Seat;
+pub(crate) use pages::{Page, Seat};
 
 /// Host memory that checkpoints may take, unless asked otherwise.
 pub const BUDGET_BYTES: u64 = 1 << 30;
@@ -166,6 +166,11 @@ impl Checkpoints {
     /// Forgets one.
     pub(crate) fn forget(&mut self, tick: u64) {
         self.by_tick.remove(&tick);
+    }
+
+    /// The one at a tick.
+    pub(crate) fn get(&self, tick: u64) -> Option<Arc<Checkpoint>> {
+        self.by_tick.get(&tick).cloned()
     }
 
     /// The pages of the one at a tick.

@@ -20,7 +20,7 @@ impl Debuggee {
             WatchKind::Read => Watched::Reads,
             WatchKind::ReadWrite => Watched::Accesses,
         };
-        let space = if self.physical.load(Ordering::Relaxed) {
+        let space = if self.shared.physical.load(Ordering::Relaxed) {
             WatchSpace::Physical
         } else {
             WatchSpace::Virtual

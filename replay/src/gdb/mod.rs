@@ -14,4 +14,6 @@ mod wire;
 mod xml;
 
 pub use server::{Listen, ListenError, ServeError, Server};
+pub(crate) use xml::register_number;
+
 pub use target::{Debuggee, NoRegister, RawRegisters, X8664};

@@ -231,8 +231,8 @@ fn last_write(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), Time
         Watched::Writes,
     )];
     let ours = Stops {
-        breakpoints: Vec::new(),
         watches,
+        ..Stops::default()
     };
     let theirs = std::mem::replace(d.timeline.stops(), ours);
     let found = d.timeline.backward(&mut |_| true);

@@ -101,6 +101,8 @@ impl MultiThreadSchedulerLocking for Debuggee {
 
 impl Debuggee {
     fn go(&mut self, keep_going: &mut dyn FnMut(u64) -> bool) -> Result<Halt, TimelineError> {
+        let conditions = self.shared.conditions().clone();
+        self.timeline.stops().conditions = conditions;
         match self.action {
             Action::Step => self.timeline.step(),
             Action::StepRange(start, end) => self.step_range(start, end, keep_going),

@@ -230,7 +230,7 @@ fn converse<S>(stream: S, debuggee: &mut Debuggee) -> Result<String, TimelineErr
 where
     S: ConnectionExt<Error = io::Error>,
 {
-    let wire = Wire::new(stream, Arc::clone(&debuggee.physical));
+    let wire = Wire::new(stream, Arc::clone(&debuggee.shared));
     let stub = match GdbStub::builder(wire)
         .packet_buffer_size(PACKET_BYTES_MAX)
         .build()

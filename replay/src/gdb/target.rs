@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use colinux_driver::mem::addr::Gpa;
 use colinux_tracer::Reader;
@@ -20,6 +20,7 @@ use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOp
 use gdbstub::target::{Target, TargetError, TargetResult};
 
 use super::resume::Action;
+use super::wire::Shared;
 use super::{memory, xml};
 use crate::timeline::{Mark, Timeline, TimelineError};
 
@@ -83,8 +84,7 @@ pub struct Debuggee {
     /// Numbered places, as rr has them.
     pub(crate) numbered: BTreeMap<u64, Mark>,
     pub(crate) next_number: u64,
-    /// Addresses are pseudo-physical.
-    pub(crate) physical: Arc<AtomicBool>,
+    pub(crate) shared: Arc<Shared>,
     description: String,
 }
 
@@ -99,7 +99,7 @@ impl Debuggee {
             marks: BTreeMap::new(),
             numbered: BTreeMap::new(),
             next_number: 1,
-            physical: Arc::default(),
+            shared: Arc::default(),
             description: xml::target_description(),
         }
     }
@@ -113,7 +113,7 @@ impl Debuggee {
     pub(crate) fn detached(&mut self) {
         *self.timeline.stops() = Default::default();
         self.hardware.clear();
-        self.physical.store(false, Ordering::Relaxed);
+        self.shared.forget();
     }
 }
 
@@ -153,7 +153,7 @@ impl MultiThreadBase for Debuggee {
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], _: Tid) -> TargetResult<usize, Self> {
         let machine = self.timeline.machine_mut();
-        let read = if self.physical.load(Ordering::Relaxed) {
+        let read = if self.shared.physical.load(Ordering::Relaxed) {
             memory::read_physical(machine, Gpa(start), data)
         } else {
             memory::read_virtual(machine, start, data)

@@ -4,12 +4,14 @@
 //! (QEMU's queries, by which gef and pwndbg tell a kernel from a program), and what must be refused
 //! with a sentence instead of a number, is picked out of the stream before it gets there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gdbstub::conn::{Connection, ConnectionExt};
+
+use crate::condition::Condition;
 
 /// The longest packet that is taken.
 pub(crate) const PACKET_BYTES_MAX: usize = 0x1_0000;
@@ -25,7 +27,70 @@ pub(crate) struct Wire<S> {
     /// The packet that is coming in, from its `$`.
     packet: Vec<u8>,
     acknowledged: bool,
-    physical: Arc<AtomicBool>,
+    /// What gdbstub writes, until it is whole.
+    written: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+/// What the connection knows and the debuggee goes by.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Addresses are pseudo-physical.
+    pub(crate) physical: AtomicBool,
+    /// Conditions of breakpoints.
+    pub(crate) conditions: Mutex<BTreeMap<u64, Vec<Condition>>>,
+}
+
+impl Shared {
+    /// What a debugger has set does not outlive it.
+    pub(crate) fn forget(&self) {
+        self.physical.store(false, Ordering::Relaxed);
+        self.conditions().clear();
+    }
+
+    pub(crate) fn conditions(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<Condition>>> {
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What we can do that gdbstub does not know of.
+const MORE_FEATURES: &str = ";ConditionalBreakpoints+";
+
+/// Adds our features to the answer that lists gdbstub's.
+fn with_features(packet: Vec<u8>) -> Vec<u8> {
+    let text = std::str::from_utf8(&packet).ok();
+    let payload = text.and_then(|text| text.strip_prefix('$')?.rsplit_once('#'));
+    match payload {
+        Some((payload, _)) if payload.starts_with("PacketSize=") => {
+            framed(&format!("{payload}{MORE_FEATURES}"))
+        }
+        _ => packet,
+    }
+}
+
+/// The address and the conditions of a packet that sets a breakpoint:
+/// `Z0,ADDRESS,KIND;XLENGTH,BYTECODE...`
+fn conditions(payload: &str) -> Option<(u64, Vec<Condition>)> {
+    let rest = payload
+        .strip_prefix("Z0,")
+        .or_else(|| payload.strip_prefix("Z1,"))?;
+    let (address, rest) = rest.split_once(',')?;
+    let address = u64::from_str_radix(address, 16).ok()?;
+    let mut found = Vec::new();
+    let lists = rest.split(';').skip(1).filter(|l| !l.starts_with("cmds"));
+    for one in lists
+        .flat_map(|list| list.split('X'))
+        .filter(|c| !c.is_empty())
+    {
+        let (length, hex) = one.split_once(',')?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        let byte = |n: usize| u8::from_str_radix(hex.get(2 * n..2 * n + 2)?, 16).ok();
+        let code: Option<Vec<u8>> = (0..length.min(PACKET_BYTES_MAX)).map(byte).collect();
+        found.push(Condition::new(&code?));
+    }
+    Some((address, found))
 }
 
 /// A packet on the wire: the payload between `$` and `#`, and two digits of its sum.
@@ -35,13 +100,14 @@ pub(crate) fn framed(payload: &str) -> Vec<u8> {
 }
 
 impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
-    pub(crate) fn new(stream: S, physical: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(stream: S, shared: Arc<Shared>) -> Self {
         Wire {
             stream,
             passed: VecDeque::new(),
             packet: Vec::new(),
             acknowledged: true,
-            physical,
+            written: Vec::new(),
+            shared,
         }
     }
 
@@ -97,12 +163,19 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
             (_, Some("qqemu.sstep")) => Some("0x1".to_owned()),
             (_, Some("Qqemu.sstep=1")) => Some("OK".to_owned()),
             (_, Some("qqemu.PhyMemMode")) => {
-                Some(u8::from(self.physical.load(Ordering::Relaxed)).to_string())
+                Some(u8::from(self.shared.physical.load(Ordering::Relaxed)).to_string())
             }
             (_, Some("Qqemu.PhyMemMode:1" | "Qqemu.PhyMemMode:0")) => {
-                self.physical
+                self.shared
+                    .physical
                     .store(payload.ends_with(b"1"), Ordering::Relaxed);
                 Some("OK".to_owned())
+            }
+            (b'Z', Some(text)) => {
+                if let Some((address, found)) = conditions(text) {
+                    self.shared.conditions().insert(address, found);
+                }
+                None
             }
             // There is one thread, so it does not matter which are meant.
             (b'H', Some("Hc-1" | "Hc0" | "Hcp1.-1" | "Hcp0.0" | "Hcp1.0")) => Some("OK".to_owned()),
@@ -125,14 +198,20 @@ impl<S: ConnectionExt<Error = io::Error>> Connection for Wire<S> {
     type Error = io::Error;
 
     fn write(&mut self, byte: u8) -> io::Result<()> {
-        self.stream.write(byte)
+        if self.written.is_empty() && byte != b'$' {
+            return self.stream.write(byte);
+        }
+        self.written.push(byte);
+        Ok(())
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        self.stream.write_all(buf)
+        buf.iter().try_for_each(|byte| self.write(*byte))
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let packet = with_features(std::mem::take(&mut self.written));
+        self.stream.write_all(&packet)?;
         self.stream.flush()
     }
 
@@ -146,6 +225,9 @@ impl<S: ConnectionExt<Error = io::Error>> ConnectionExt for Wire<S> {
         loop {
             if let Some(byte) = self.passed.pop_front() {
                 return Ok(byte);
+            }
+            if !self.written.is_empty() {
+                self.flush()?;
             }
             let byte = self.stream.read()?;
             self.take(byte)?;

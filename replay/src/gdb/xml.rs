@@ -23,6 +23,11 @@ const X87_NAMES: [&str; 8] = [
 /// Control registers, beyond what gdb knows by itself.
 const CONTROL_NAMES: [&str; 6] = ["cr0", "cr2", "cr3", "cr4", "efer", "k_gs_base"];
 
+/// Our number of a general register by its number in gdb's order.
+pub(crate) fn register_number(gdb: usize) -> usize {
+    GENERAL[gdb % GENERAL.len()]
+}
+
 /// The target description.
 pub(crate) fn target_description() -> String {
     let mut xml = String::from(
