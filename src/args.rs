@@ -27,10 +27,23 @@ pub(crate) struct Common {
     /// Say more; twice for even more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Back end of the vCPU: 0 interprets, 1 runs hot code on the host's own CPU where it can. The
-    /// recording is the same.
-    #[arg(long, global = true, value_name = "0|1", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
-    pub(crate) tier: u8,
+    /// Back end of the vCPU. The recording is the same with every one.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) tier: BackEnd,
+}
+
+/// Back ends of the vCPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackEnd {
+    /// Interprets.
+    #[value(name = "0")]
+    Interpreter,
+    /// Runs hot code on the host's own CPU where it can.
+    #[default]
+    #[value(name = "1")]
+    Host,
+    /// Both in lock step; ends at the first difference between them.
+    Compare,
 }
 
 /// What to do.
@@ -49,7 +62,7 @@ pub(crate) enum Verb {
     /// Show the events of a recording.
     Dump(Dump),
     /// Count what a recording holds.
-    Stats(Info),
+    Stats(Stats),
     /// Copy a recording with the events of a stretch only; it still replays from the start.
     Cut(Cut),
     /// Name addresses of the guest's kernel, find symbols, show types.
@@ -226,7 +239,24 @@ pub(crate) struct Gdb {
     pub(crate) batch: bool,
 }
 
-/// `info` and `stats`
+/// `stats`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace stats boot-0 --json
+  colinux-trace stats --vcpu            replays it, and counts what the vCPU did")]
+pub(crate) struct Stats {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Of the vCPU instead, from a replay: how much of the guest ran translated, and why not all.
+    #[arg(long)]
+    pub(crate) vcpu: bool,
+}
+
+/// `info`
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use colinux_driver::jit::Tier;
 
-use crate::args::Common;
+use crate::args::{BackEnd, Common};
 use crate::exit::Failure;
 
 /// Where things are said, and how much.
@@ -25,10 +25,10 @@ impl Report {
 
     /// The back end that was asked for.
     pub(crate) fn tier(&self) -> Tier {
-        if self.common.tier == 0 {
-            Tier::Zero
-        } else {
-            Tier::One
+        match self.common.tier {
+            BackEnd::Interpreter => Tier::Zero,
+            BackEnd::Host => Tier::One,
+            BackEnd::Compare => Tier::Compare,
         }
     }
 

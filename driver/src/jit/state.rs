@@ -21,6 +21,8 @@ pub struct TierStats {
     pub translated_insns: u64,
     /// Bytes of host code.
     pub code_bytes: u64,
+    /// Translations whose code was overwritten.
+    pub invalidated: u64,
     /// Times all translations were thrown away.
     pub flushes: u64,
     /// Times translated code was entered.

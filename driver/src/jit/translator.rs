@@ -242,6 +242,7 @@ impl Works {
 
     /// The code of these blocks is no more.
     fn unlink_dropped(&mut self, blocks: &mut BlockCache) {
+        self.stats.invalidated += blocks.dropped.len() as u64;
         for number in blocks.dropped.drain(..) {
             let Some(gone) = self.blocks.get_mut(number as usize) else {
                 continue;
