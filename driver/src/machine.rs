@@ -8,7 +8,7 @@ use crate::cpu::deliver::{Source, TripleFault};
 use crate::cpu::fault::{Fault, Trap, TrapCause, vector};
 use crate::cpu::flags;
 use crate::cpu::segment::flat;
-use crate::cpu::state::{self, REG_BLOCK, TableRegister, seg};
+use crate::cpu::state::{self, Cpu, REG_BLOCK, TableRegister, seg};
 use crate::debug::{Arrival, DebugPlan, DebugStop, Stops};
 use crate::dev::bus::{Board, BoardConfig};
 use crate::jit::{Ran, Tier, TierStats, Translator, compare};
@@ -697,11 +697,9 @@ impl Machine {
     /// The state, all but RAM.
     pub fn state(&self) -> MachineState {
         let core = &self.core;
-        let mut cpu = core.cpu.clone();
-        cpu.canonicalize();
         MachineState {
             tick: core.tick,
-            cpu,
+            cpu: self.canonical_cpu(),
             board: core.board.clone(),
             clock: core.clock,
             tlb: core.tlb.state(),
@@ -715,6 +713,12 @@ impl Machine {
             },
             ended: self.ended,
         }
+    }
+
+    fn canonical_cpu(&self) -> Cpu {
+        let mut cpu = self.core.cpu.clone();
+        cpu.canonicalize();
+        cpu
     }
 
     /// Back to a state. RAM must have been restored by the caller, page by page.
@@ -759,9 +763,9 @@ impl Machine {
     pub fn digest(&mut self) -> u128 {
         let ram = self.core.ram.digest();
         self.core.tlb.drop_writes();
-        let state = self.state();
+        let core = &self.core;
         let mut hash = Xxh3::new();
-        let parts = (state.tick, &state.cpu, &state.board, state.clock);
+        let parts = (core.tick, &self.canonical_cpu(), &core.board, core.clock);
         // Serializing plain data into memory cannot fail.
         hash.update(&postcard::to_allocvec(&parts).unwrap_or_default());
         hash.update(&ram.to_le_bytes());
