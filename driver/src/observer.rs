@@ -64,7 +64,7 @@ observations! {
     IrqForward {
         /// Cut short for the host instead of raised toward the guest.
         to_host: bool,
-        /// What raised it, see [`crate::dev::bus::IrqSource`].
+        /// What raised it, see [`crate::dev::event::IrqSource`].
         source: u8,
         /// The interrupt line.
         line: u8,

@@ -83,7 +83,7 @@ impl Fault {
     }
 }
 
-/// The instruction did not complete; why is in [`crate::core::Core::trap`].
+/// The instruction did not complete; why is in the vCPU.
 ///
 /// Empty on purpose: it makes `Result<u64, Trap>` two machine registers on the hot path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! kept once. Which pages changed is known from the machine's list of pages written since the last
 //! checkpoint, so that taking one costs a copy of those pages and no more.
 //!
-//! A recording holds some ([`keeper`] puts them there); in memory there are those that were needed,
+//! A recording holds some (`keeper.rs` puts them there); in memory there are those that were needed,
 //! and more around the places that are visited.
 
 mod cpio;
