@@ -14,7 +14,8 @@ paths=target/release/examples/paths
 
 count() { # count NAME COUNT: instructions of the whole run
     # Translated code is written while it runs, through another mapping than it is run by.
-    valgrind --tool=callgrind --smc-check=all --callgrind-out-file=/dev/null "$paths" "$1" "$2" 2>&1 |
+    valgrind --tool=callgrind --smc-check=all --callgrind-out-file=/dev/null \
+        --toggle-collect='paths::advance' "$paths" "$1" "$2" 2>&1 |
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
