@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use colinux_replay::{ConsoleLine, Host, HostIdle, HostTurn};
 use colinux_tracer::EndReason;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 /// The escape key: Ctrl-A, then `x` to end, or `a` for a Ctrl-A to the guest.
 const ESCAPE: u8 = 1;
@@ -19,6 +19,11 @@ const ESCAPE: u8 = 1;
 const PATIENCE_TURNS: u32 = 256;
 /// Longest wait before signals are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// From here on a file that may not grow any more is a write that fails, rather than our end.
+pub(crate) fn survive_size_limits() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
 
 /// Signals that end a recording in order.
 #[derive(Debug)]

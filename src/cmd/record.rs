@@ -12,7 +12,7 @@ use colinux_replay::{Outcome, Recorder, ReplayError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options};
 
 use crate::args::{FailOn, Record};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
 use crate::guest::version::Flavour;
@@ -89,6 +89,8 @@ fn record_to(
     };
     let limit = args.tick_limit();
     let mut host = host_info(kernel);
+    console::survive_size_limits()
+        .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     let recorder = Recorder::create(config, output, options, &host, limit).map_err(|error| {
         let boots = matches!(error, ReplayError::Setup(_));
         let mut failure = Failure::from(error);

@@ -71,6 +71,17 @@ impl Sandbox {
         command
     }
 
+    /// A shell script with arguments to come, in this folder.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh"])
+            .current_dir(self.dir.path())
+            .env("COLINUX_TRACE_DIR", self.dir.path().join("store"))
+            .stdin(Stdio::null());
+        command
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         self.command(args).output().unwrap().into()
     }

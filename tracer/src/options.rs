@@ -34,7 +34,9 @@ impl Default for Options {
             chunk_bytes: 512 << 10,
             // Eight of these make a chunk; each is small enough for a second-level cache.
             batch_rows: 4 << 10,
-            queue_batches: 32,
+            // As many rows as a chunk has: what kill -9 can take is the chunk that is being filled, and
+            // no more than another one that waits for the writer.
+            queue_batches: 8,
             event_level: 1,
             file_level: 3,
             last: None,
