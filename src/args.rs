@@ -275,6 +275,8 @@ pub(crate) struct Info {
 Examples:
   colinux-trace dump -e SyscallEnter,SyscallExit --from @1.2G
   colinux-trace dump --json -e GuestPf | jq .gva
+  colinux-trace dump -s syscall=1,task=1 --from 50% --to +1M
+  colinux-trace dump --follow                    a recording that is going on
   colinux-trace dump --symbols -e irq            who was interrupted, by name")]
 pub(crate) struct Dump {
     /// The recording [default: the latest].
@@ -282,6 +284,12 @@ pub(crate) struct Dump {
     /// Only events of these kinds or facilities.
     #[arg(short, long, value_name = "KIND", value_delimiter = ',')]
     pub(crate) event: Vec<String>,
+    /// Only events of facilities up to a level, such as `passage=2,irq=1`; with -e, those too.
+    #[arg(short = 's', long = "levels", value_name = "FACILITY=LEVEL")]
+    pub(crate) levels: Vec<String>,
+    /// Wait for more while the recording is being written. Events come by the chunk.
+    #[arg(long)]
+    pub(crate) follow: bool,
     /// From this tick.
     #[arg(long, value_name = "POSITION")]
     pub(crate) from: Option<Position>,
@@ -308,16 +316,17 @@ pub(crate) struct Dump {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Example:
-  colinux-trace cut boot-0 --from @1.2G -o end.clt")]
+  colinux-trace cut boot-0 --from @1.2G -o end.clt
+  colinux-trace cut --from 50% --to panic -o crash.clt")]
 pub(crate) struct Cut {
     /// The recording [default: the latest].
     pub(crate) trace: Option<PathBuf>,
     /// Keep events from this tick.
     #[arg(long, value_name = "POSITION")]
-    pub(crate) from: Option<Count>,
+    pub(crate) from: Option<Position>,
     /// Keep events to this tick, included.
     #[arg(long, value_name = "POSITION")]
-    pub(crate) to: Option<Count>,
+    pub(crate) to: Option<Position>,
     /// Where to write the copy.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,

@@ -2,6 +2,7 @@
 
 use colinux_tracer::{Options, Reader, cut};
 
+use super::dump::span;
 use crate::args::Cut;
 use crate::exit::Failure;
 use crate::report::Report;
@@ -11,13 +12,7 @@ use crate::words::{grouped, sized};
 pub(crate) fn run(args: &Cut, report: &Report) -> Result<u8, Failure> {
     let path = store::find(args.trace.as_deref())?;
     let reader = Reader::open(&path)?;
-    let from = args.from.map_or(0, |t| t.0);
-    let to = args.to.map_or(u64::MAX, |t| t.0);
-    if from > to {
-        return Err(Failure::usage(format!(
-            "--from @{from} is after --to @{to}"
-        )));
-    }
+    let (from, to) = span(args.from.as_ref(), args.to.as_ref(), &reader)?;
     let options = Options {
         overwrite: args.force,
         ..Options::default()

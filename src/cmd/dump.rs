@@ -1,35 +1,39 @@
 //! `dump`: events and inputs as text or JSON.
 
 use std::io::{self, BufWriter, Write};
+use std::thread;
+use std::time::Duration;
 
 use colinux_replay::Position;
-use colinux_tracer::{Event, EventKind, EventMask, Facility, Input, Reader};
+use colinux_tracer::{Event, EventKind, EventMask, EventRow, Facility, Input, Levels, Reader};
 use serde_json::{Map, Value};
 
 use super::dump_names::Namer;
+use super::scene::Scene;
 use crate::args::Dump;
 use crate::exit::Failure;
 use crate::report::Report;
 use crate::store;
 
+/// Between two looks at a recording that is being written.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+
 pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
     let path = store::find(args.trace.as_deref())?;
-    let reader = Reader::open(&path)?;
+    let mut reader = Reader::open(&path)?;
     if let Some(recovery) = reader.recovery() {
         report.note(format!("{}: {recovery}", path.display()));
     }
-    let tick = |position: Option<&Position>, default: u64| match position {
-        Some(position) => tick_of(position, &reader),
-        None => Ok(default),
-    };
-    let from = tick(args.from.as_ref(), 0)?;
-    let to = tick(args.to.as_ref(), u64::MAX)?;
+    let (from, to) = span(args.from.as_ref(), args.to.as_ref(), &reader)?;
     let limit = args.limit.unwrap_or(u64::MAX);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut shown = 0;
-    let mut show = |line: String| {
-        shown += 1;
+    let mut show = |line: Option<String>| {
         // A closed pipe ends it quietly.
+        let Some(line) = line else {
+            return out.flush().is_ok();
+        };
+        shown += 1;
         shown <= limit && writeln!(out, "{line}").is_ok()
     };
     if args.inputs {
@@ -40,54 +44,116 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
                 } else {
                     input_text(tick, &input)
                 };
-                if !show(line) {
+                if !show(Some(line)) {
                     break;
                 }
             }
         }
         return Ok(0);
     }
-    let mut cursor = reader.events();
-    if !args.event.is_empty() {
-        cursor = cursor.with_kinds(EventMask::of(&kinds(&args.event)?));
-    }
-    if from > 0 || to < u64::MAX {
-        cursor = cursor.with_ticks(from..=to);
-    }
+    let wanted = wanted(args)?;
+    let mut scene = Scene::at(&reader, from)?;
     let mut namer = match args.symbols {
         true => Some(Namer::of(&reader, &args.debug, to, report)?),
         false => None,
     };
-    for row in cursor {
-        let row = row?;
-        if let Some(namer) = &mut namer {
-            namer.at(row.tick);
+    let mut next = 0;
+    loop {
+        let mut cursor = reader.events().with_kinds(Scene::with(wanted));
+        cursor = cursor.with_ticks(from..=to);
+        cursor.seek_number(next)?;
+        for row in cursor {
+            let row = row?;
+            scene.see(&row);
+            if !wanted.contains_code(row.event.kind().code()) {
+                continue;
+            }
+            if let Some(namer) = &mut namer {
+                namer.at(row.tick);
+            }
+            let line = if args.json {
+                let event = serde_json::to_value(&row.event);
+                let mut json = json_row(Some(row.vcpu), row.tick, event);
+                add_names(&mut json, namer.as_ref());
+                add_scene(&mut json, &scene, &row);
+                json.to_string()
+            } else {
+                in_scene(&scene, &row, namer.as_ref())
+            };
+            if !show(Some(line)) {
+                return Ok(0);
+            }
         }
-        let line = if args.json {
-            let mut json = json_row(Some(row.vcpu), row.tick, serde_json::to_value(&row.event));
-            add_names(&mut json, namer.as_ref());
-            json.to_string()
-        } else {
-            named_text(row.vcpu, row.tick, &row.event, namer.as_ref())
-        };
-        if !show(line) {
+        next = reader.event_count();
+        if !args.follow || reader.is_complete() {
             break;
+        }
+        if !show(None) {
+            break;
+        }
+        while reader.refresh()?.new_events == 0 && !reader.is_complete() {
+            thread::sleep(FOLLOW_PAUSE);
         }
     }
     Ok(0)
 }
 
+/// The ticks between two positions, from the file alone. `--to +1M` counts from `--from`.
+pub(crate) fn span(
+    from: Option<&Position>,
+    to: Option<&Position>,
+    reader: &Reader,
+) -> Result<(u64, u64), Failure> {
+    let from = from.map_or(Ok(0), |position| tick_from(position, 0, reader))?;
+    let to = to.map_or(Ok(u64::MAX), |position| tick_from(position, from, reader))?;
+    if from > to {
+        return Err(Failure::usage(format!(
+            "--from @{from} is after --to @{to}"
+        )));
+    }
+    Ok((from, to))
+}
+
 /// The tick of a position, from the file alone.
 pub(crate) fn tick_of(position: &Position, reader: &Reader) -> Result<u64, Failure> {
+    tick_from(position, 0, reader)
+}
+
+fn tick_from(position: &Position, base: u64, reader: &Reader) -> Result<u64, Failure> {
+    if let Position::Time(ns) = position
+        && let Some(tick) = Scene::tick_at(reader, *ns)?
+    {
+        return Ok(tick);
+    }
     let last = match reader.end()? {
         Some(end) => end.tick,
         None => reader.ticks().map_or(0, |(_, last)| last),
     };
-    position.tick(reader, 0, last)?.ok_or_else(|| {
+    position.tick(reader, base, last)?.ok_or_else(|| {
         Failure::usage(format!(
-            "{position} is a time; `gdb` and `replay --goto` look times up"
+            "{position} is a time that the recording's events do not reach; `gdb` and `replay --goto` \
+             look times up"
         ))
     })
+}
+
+/// The kinds asked for: by name, by facility, by level.
+fn wanted(args: &Dump) -> Result<EventMask, Failure> {
+    if args.event.is_empty() && args.levels.is_empty() {
+        return Ok(EventMask::ALL);
+    }
+    let mut mask = EventMask::of(&kinds(&args.event)?);
+    let mut levels = Levels::off();
+    for list in &args.levels {
+        levels.apply(list).map_err(Failure::usage)?;
+    }
+    for kind in EventKind::ALL {
+        let level = levels.get(kind.facility());
+        if kind.facility().is_settable() && (1..=level).contains(&kind.level()) {
+            mask.insert(*kind);
+        }
+    }
+    Ok(mask)
 }
 
 /// Kinds by name, or all of a facility.
@@ -126,6 +192,28 @@ fn named_text(vcpu: u16, tick: u64, event: &Event, namer: Option<&Namer>) -> Str
         format!("@{tick}"),
         fields(event.kind().name(), value, namer)
     )
+}
+
+/// An event as one line, as ftrace has it: task, vCPU, time, then tick, name, fields.
+fn in_scene(scene: &Scene, row: &EventRow, namer: Option<&Namer>) -> String {
+    let value = serde_json::to_value(&row.event).unwrap_or(Value::Null);
+    let time = scene.time(row.tick).map_or("-".to_owned(), |ns| {
+        format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+    });
+    format!(
+        "{:>22} [{:03}] {time:>14} {:>12} {}",
+        scene.task(row.vcpu),
+        row.vcpu,
+        format!("@{}", row.tick),
+        fields(row.event.kind().name(), value, namer)
+    )
+}
+
+/// Adds time and task, as far as they are known.
+fn add_scene(json: &mut Value, scene: &Scene, row: &EventRow) {
+    let Value::Object(json) = json else { return };
+    json.insert("time_ns".to_owned(), scene.time(row.tick).into());
+    json.insert("task".to_owned(), scene.task(row.vcpu).into());
 }
 
 fn input_text(tick: u64, input: &Input) -> String {

@@ -1,6 +1,7 @@
 //! One file per verb: wiring only.
 
 pub(crate) mod bt;
+pub(crate) mod counters;
 pub(crate) mod cut;
 pub(crate) mod dump;
 pub(crate) mod dump_names;
@@ -10,6 +11,7 @@ pub(crate) mod info;
 pub(crate) mod ls;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod scene;
 pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod symbols;

@@ -6,12 +6,13 @@ use colinux_replay::{NoSink, Session};
 use colinux_tracer::{EventMask, Levels, Reader};
 use serde_json::json;
 
+use super::counters;
 use crate::args::Stats;
 use crate::console::Signals;
 use crate::exit::{self, Failure};
 use crate::report::Report;
 use crate::store;
-use crate::words::{grouped, sized};
+use crate::words::grouped;
 
 /// Instructions listed that tier 0 did in translated code.
 const CODES_SHOWN: usize = 12;
@@ -22,36 +23,7 @@ pub(crate) fn run(args: &Stats, report: &Report) -> Result<u8, Failure> {
     if args.vcpu {
         return vcpu(&reader, args.json, report);
     }
-    let stats = reader.stats();
-    if args.json {
-        report.line(serde_json::to_string(&stats).unwrap_or_default());
-        return Ok(0);
-    }
-    report.line(format!("{:<20} {:>14}", "event or input", "count"));
-    for kind in &stats.kinds {
-        report.line(format!("{:<20} {:>14}", kind.name, grouped(kind.count)));
-    }
-    report.line("");
-    report.line(format!(
-        "{:<12} {:>8} {:>14} {:>12} {:>12} {:>10}",
-        "chunks", "count", "rows", "raw", "stored", "bytes/row"
-    ));
-    for chunk in &stats.chunks {
-        let each = if chunk.rows > 0 {
-            format!("{:.2}", chunk.stored as f64 / chunk.rows as f64)
-        } else {
-            String::new()
-        };
-        report.line(format!(
-            "{:<12} {:>8} {:>14} {:>12} {:>12} {each:>10}",
-            chunk.kind,
-            chunk.chunks,
-            grouped(chunk.rows),
-            sized(chunk.raw),
-            sized(chunk.stored),
-        ));
-    }
-    Ok(0)
+    counters::show(&reader, args.json, report)
 }
 
 /// What the vCPU does, from a replay without events.

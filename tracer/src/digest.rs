@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::columns::RowWriter;
 use crate::table::RowReader;
@@ -19,9 +20,30 @@ impl Digest {
     }
 }
 
-/// A digest of a machine state, 128 bits.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// A digest of a machine state, 128 bits. To people it is hexadecimal, as text.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StateDigest(pub [u8; 16]);
+
+impl Serialize for StateDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StateDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Deserialize::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).map_err(D::Error::custom)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
 
 impl From<u128> for StateDigest {
     fn from(value: u128) -> Self {
@@ -98,5 +120,10 @@ mod tests {
             "01000000000000000000000000000000"
         );
         assert_eq!(u128::from(StateDigest::from(77u128)), 77);
+        let digest = StateDigest(*b"0123456789abcdef");
+        let text = serde_json::to_string(&digest).unwrap();
+        assert_eq!(text, "\"30313233343536373839616263646566\"");
+        assert_eq!(serde_json::from_str::<StateDigest>(&text).unwrap(), digest);
+        assert_eq!(postcard::to_stdvec(&digest).unwrap(), digest.0);
     }
 }

@@ -367,6 +367,17 @@ impl Shared {
             .map_err(|error| self.row_error(entry, error))
     }
 
+    /// Lengths in the file of the substreams of a chunk after the first; none without substreams.
+    pub(crate) fn part_lens(&self, entry: &ChunkEntry) -> Result<Vec<u64>, TraceError> {
+        if entry.header.codec != Codec::Substreams {
+            return Ok(Vec::new());
+        }
+        let body = self.stored(entry)?;
+        let substreams = Substreams::open(&entry.header, &body);
+        let substreams = substreams.map_err(|rule| self.body_error(entry, rule))?;
+        Ok(substreams.stored_lens().skip(1).collect())
+    }
+
     fn row_error(&self, entry: &ChunkEntry, error: RowError) -> TraceError {
         let RowError { row, rule } = error;
         self.body_error(entry, BodyRule::Row { row, rule })

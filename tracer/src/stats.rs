@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::error::TraceError;
 use crate::reader::Reader;
 
 /// Rows of one kind.
@@ -48,6 +49,25 @@ pub struct Stats {
 }
 
 impl Reader {
+    /// Bytes in the file that rows of each code take, by code.
+    ///
+    /// What the rows of a chunk share (header, codes, ticks) is divided among them evenly. The bodies
+    /// of the chunks of rows are read, but not unpacked.
+    pub fn row_bytes(&self) -> Result<Box<[f64; 256]>, TraceError> {
+        let mut bytes = Box::new([0.0; 256]);
+        for entry in self.chunks().iter().filter(|entry| entry.header.rows != 0) {
+            let own = self.shared.part_lens(entry)?;
+            let shared = entry.header.chunk_len() - own.iter().sum::<u64>();
+            let each = shared as f64 / f64::from(entry.header.rows);
+            // Substreams are by code, as the counts are.
+            let own = own.into_iter().chain(std::iter::repeat(0));
+            for ((code, count), own) in self.chunk_counts(entry).zip(own) {
+                bytes[usize::from(code)] += own as f64 + each * f64::from(count);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Counts what the recording holds. No body is read.
     pub fn stats(&self) -> Stats {
         let mut counts = [0u64; 256];

@@ -48,6 +48,11 @@ impl<'a> Substreams<'a> {
         self.parts.get(number).map(|part| part.raw_len)
     }
 
+    /// Their lengths in the file.
+    pub(crate) fn stored_lens(&self) -> impl Iterator<Item = u64> {
+        self.parts.iter().map(|part| part.stored.len() as u64)
+    }
+
     /// Unpacks one over what is in `raw`.
     pub(crate) fn unpack(&self, number: usize, raw: &mut Vec<u8>) -> Result<(), BodyRule> {
         let part = self.parts.get(number).ok_or(BodyRule::Substreams)?;
