@@ -67,6 +67,10 @@ pub(crate) enum Verb {
     Cut(Cut),
     /// Name addresses of the guest's kernel, find symbols, show types.
     Symbols(Symbols),
+    /// Find out who wrote to a place in memory last.
+    LastWrite(LastWrite),
+    /// The same, with the stack of whoever wrote.
+    Why(LastWrite),
     /// Show the stack at a tick.
     Bt(Bt),
     /// Show the guest's tasks at a tick.
@@ -191,9 +195,13 @@ pub(crate) struct Replay {
 /// `verify`
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Example:
-  colinux-trace verify boot-0      exit code 0: the replay is the recording; 3: it diverges")]
+Examples:
+  colinux-trace verify boot-0      exit code 0: the replay is the recording; 3: it diverges
+  colinux-trace verify -j 4        in four parts at once, between checkpoints")]
 pub(crate) struct Verify {
+    /// Verify so many parts at once, where the recording has checkpoints to begin at.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: u8,
     /// The recording [default: the latest].
     pub(crate) trace: Option<PathBuf>,
     /// One JSON object.
@@ -220,9 +228,8 @@ pub(crate) struct Gdb {
     /// Begin at this position [default: start].
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub(crate) goto: Option<Position>,
-    /// The kernel with its symbols, for gdb.
-    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
-    pub(crate) vmlinux: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) debug: DebugArgs,
     /// Run gdb commands from a file.
     #[arg(short = 'x', long, value_name = "FILE", conflicts_with = "listen")]
     pub(crate) script: Vec<PathBuf>,
@@ -254,6 +261,28 @@ pub(crate) struct Stats {
     /// Of the vCPU instead, from a replay: how much of the guest ran translated, and why not all.
     #[arg(long)]
     pub(crate) vcpu: bool,
+}
+
+/// `last-write` and `why`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace last-write jiffies_64
+  colinux-trace why 0xffff888003a1c040:4 --at panic
+  colinux-trace why phys:0x2c22000:4096 boot-0 --at @1.2G
+
+Exit code 1 when nobody wrote there since power-on.")]
+pub(crate) struct LastWrite {
+    /// ADDRESS, SYMBOL or SYMBOL+OFFSET, or phys:ADDRESS; and :LENGTH, if it is not 8 bytes.
+    pub(crate) place: String,
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Before this position [default: the end].
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) at: Option<Position>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `info`

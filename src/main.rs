@@ -48,6 +48,8 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Stats(args) => cmd::stats::run(args, report),
         Verb::Cut(args) => cmd::cut::run(args, report),
         Verb::Symbols(args) => cmd::symbols::run(args, report),
+        Verb::LastWrite(args) => cmd::origin::last_write(args, report),
+        Verb::Why(args) => cmd::origin::why(args, report),
         Verb::Bt(args) => cmd::bt::run(args, report),
         Verb::Lsmod(args) => cmd::state::lsmod(args, report),
         Verb::Ps(args) => cmd::state::ps(args, report),

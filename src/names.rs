@@ -117,6 +117,11 @@ impl Names {
         })
     }
 
+    /// Where the debug image is, if there is one.
+    pub(crate) fn image_path(&self) -> Option<&Path> {
+        self.image.as_ref().map(DebugImage::path)
+    }
+
     /// A resolver for addresses as the linker gave them: no machine, no modules. It takes the debug
     /// image along.
     pub(crate) fn linked(&mut self) -> Resolver {

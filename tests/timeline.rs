@@ -4,10 +4,11 @@
 mod common;
 
 use colinux_driver::debug::{DebugPlan, WatchSpace};
+use colinux_driver::jit::Tier;
 use colinux_driver::tick::Tick;
 use colinux_replay::session::Progress;
 use colinux_replay::watch::{Watched, watch};
-use colinux_replay::{Halt, Mark, NoSink, Session, Timeline};
+use colinux_replay::{Halt, Mark, NoSink, Session, Timeline, Verdict, verify, verify_on};
 use colinux_tracer::{ChunkKind, Options, Reader, StateDigest, Writer};
 use common::Sandbox;
 
@@ -309,4 +310,85 @@ fn a_damaged_checkpoint_is_said_and_an_earlier_one_used() {
     let (again, nearest, notes) = straight(&Reader::open(&path).unwrap());
     assert_eq!((again, nearest), (digest, Some(5 * 7_777_777)));
     assert_eq!(notes.len(), 3, "{notes:?}");
+}
+
+fn compared(verdict: Option<Verdict>) -> (u64, u64, u64) {
+    match verdict {
+        Some(Verdict::Same(all)) => (all.tick, all.events, all.digests),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn parts_are_verified_as_the_whole_is() {
+    let sandbox = Sandbox::new();
+    let reader = boot(&sandbox, "@60M");
+    let whole = compared(verify(&reader, Tier::One, &mut go_on).unwrap());
+    assert!(whole.1 > 100 && whole.2 > 5, "{whole:?}");
+    for threads in [2, 3, 8, 64] {
+        let parts = verify_on(threads, &reader, Tier::One, &mut go_on).unwrap();
+        assert_eq!(compared(parts), whole, "{threads}");
+    }
+    assert!(
+        verify_on(2, &reader, Tier::One, &mut |_| false)
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_divergence_is_diagnosed() {
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let mut paths = Vec::new();
+    // Two guests that are the same but for a word that the kernel reads late.
+    for word in ["one", "two"] {
+        let path = sandbox.path(&format!("{word}.clt"));
+        let append = format!("difference={word}");
+        let what = [
+            "record", "--kernel", &kernel, "--memory", "128M", "--append", &append,
+        ];
+        let how = ["--until", "@60M", "--checkpoint-interval", "7777777", "-o"];
+        let path = path.to_str().unwrap().to_owned();
+        sandbox.ok(&[&what[..], &how, &[path.as_str()]].concat());
+        paths.push(path);
+    }
+    // The events of one with the manifest of the other.
+    let (one, two) = (
+        Reader::open(&paths[0]).unwrap(),
+        Reader::open(&paths[1]).unwrap(),
+    );
+    let mixed = sandbox.path("mixed.clt");
+    let mut writer = Writer::create(&mixed, Options::default()).unwrap();
+    writer.manifest(&two.manifest().unwrap()).unwrap();
+    for info in one.boot_files().unwrap() {
+        let bytes = one.boot_file(&info.name).unwrap();
+        writer.boot_file(&info.name, bytes).unwrap();
+    }
+    for row in one.events() {
+        let row = row.unwrap();
+        writer.push(row.tick, row.event).unwrap();
+    }
+    for info in one.checkpoints().unwrap() {
+        let bytes = one.checkpoint(&info).unwrap();
+        writer
+            .checkpoint(info.tick, info.id, info.state, bytes)
+            .unwrap();
+    }
+    writer.finish(one.end().unwrap().unwrap()).unwrap();
+    let mixed = mixed.to_str().unwrap();
+    for jobs in ["1", "3"] {
+        let run = sandbox.run(&["verify", mixed, "-j", jobs]);
+        assert_eq!(run.code, Some(3), "{run}");
+        assert!(run.err.contains("the replay diverges at tick @"), "{run}");
+        assert!(
+            run.err.contains("  expected @") && run.err.contains("  actual "),
+            "{run}"
+        );
+        assert!(
+            run.err.contains("what differs at the checkpoint at @"),
+            "{run}"
+        );
+        assert!(run.err.contains("  the page at 0x"), "{run}");
+    }
 }

@@ -86,7 +86,12 @@ pub struct Alarm {
 }
 
 /// Writes events, remembers the first alarm of each kind, and says whether there was one at all.
-struct ToWriter<'a>(&'a mut Writer, &'a mut Vec<Alarm>, &'a mut bool);
+struct ToWriter<'a> {
+    writer: &'a mut Writer,
+    alarms: &'a mut Vec<Alarm>,
+    events: &'a mut u64,
+    alarmed: bool,
+}
 
 impl EventSink for ToWriter<'_> {
     fn event(&mut self, tick: u64, event: Event) -> Result<(), ReplayError> {
@@ -95,17 +100,18 @@ impl EventSink for ToWriter<'_> {
             Event::Oops { text, .. } => Some((false, text)),
             _ => None,
         };
-        *self.2 |= alarm.is_some();
+        *self.events += 1;
+        self.alarmed |= alarm.is_some();
         if let Some((panic, text)) = alarm
-            && !self.1.iter().any(|a| a.panic == panic)
+            && !self.alarms.iter().any(|a| a.panic == panic)
         {
-            self.1.push(Alarm {
+            self.alarms.push(Alarm {
                 tick,
                 panic,
                 text: text.trim_end().to_owned(),
             });
         }
-        Ok(self.0.push(tick, event)?)
+        Ok(self.writer.push(tick, event)?)
     }
 }
 
@@ -120,6 +126,8 @@ pub struct Recorder {
     keeper: Keeper,
     /// Inputs the machine has been given.
     given: u64,
+    /// Events that were written.
+    events: u64,
 }
 
 /// The end of a recording, before it is written.
@@ -173,6 +181,7 @@ impl Recorder {
             alarms: Vec::new(),
             keeper,
             given: 0,
+            events: 0,
         })
     }
 
@@ -240,10 +249,14 @@ impl Recorder {
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
         loop {
             let until = self.tick_limit.min(self.keeper.next());
-            let mut alarmed = false;
-            let mut sink = ToWriter(&mut self.writer, &mut self.alarms, &mut alarmed);
+            let mut sink = ToWriter {
+                writer: &mut self.writer,
+                alarms: &mut self.alarms,
+                events: &mut self.events,
+                alarmed: false,
+            };
             let moment = self.runner.run(until, &mut sink)?;
-            if alarmed && !self.keeper.is_near(self.runner.tick()) {
+            if sink.alarmed && !self.keeper.is_near(self.runner.tick()) {
                 self.checkpoint()?;
             }
             let output = self.runner.machine_mut().take_console();
@@ -291,7 +304,12 @@ impl Recorder {
     fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
         let until = self.runner.tick() + 1;
         loop {
-            let mut sink = ToWriter(&mut self.writer, &mut self.alarms, &mut false);
+            let mut sink = ToWriter {
+                writer: &mut self.writer,
+                alarms: &mut self.alarms,
+                events: &mut self.events,
+                alarmed: false,
+            };
             match self.runner.run(until, &mut sink)? {
                 Moment::Pause | Moment::Quantum => {}
                 Moment::Ended(how) => {
@@ -312,8 +330,11 @@ impl Recorder {
     /// Keeps the state as it is in the recording, if it can be come back to by its tick alone.
     fn checkpoint(&mut self) -> Result<(), ReplayError> {
         if self.runner.machine().arrival().attempt == 0 {
-            self.keeper
-                .take(&mut self.runner, self.given, &mut self.writer)?;
+            self.keeper.take(
+                &mut self.runner,
+                (self.given, self.events),
+                &mut self.writer,
+            )?;
         }
         Ok(())
     }

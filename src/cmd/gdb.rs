@@ -1,7 +1,7 @@
 //! `gdb`: a debugger on a recording, in both directions.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use colinux_tracer::Reader;
 use crate::args::Gdb;
 use crate::console::Signals;
 use crate::exit::{self, Failure};
+use crate::names::{Demand, Names};
 use crate::report::Report;
 use crate::store;
 use crate::words::grouped;
@@ -23,6 +24,7 @@ use crate::words::grouped;
 /// gdb remembers of registers and memory.
 const INIT: &str = "\
 set prompt (clt) 
+set confirm off
 set stack-cache off
 set code-cache off
 define when
@@ -40,11 +42,42 @@ end
 document seek
 Go to a position: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, panic, bm:NAME, cp:N.
 end
+define seek-ticks
+  seek @$arg0
+end
+document seek-ticks
+Go to a tick.
+end
+define checkpoint
+  monitor checkpoint
+end
+document checkpoint
+Remember this place by a number, for `restart N`.
+end
+define restart
+  if $argc == 0
+    monitor restart
+  else
+    monitor restart $arg0
+  end
+  maintenance flush register-cache
+  maintenance flush dcache
+  frame
+end
+document restart
+Go to a numbered place, or to the start.
+end
 define last-write
   monitor last-write $arg0
 end
 document last-write
 Who wrote to ADDRESS[:LENGTH] last before now.
+end
+define why
+  monitor why $arg0
+end
+document why
+Who wrote to ADDRESS[:LENGTH] last before now, and who called whom there.
 end
 define mark
   if $argc == 0
@@ -56,6 +89,7 @@ end
 document mark
 Remember this place by a name, for `seek bm:NAME`.
 end
+set confirm on
 ";
 
 /// A walk that takes longer than this says how far it has come.
@@ -160,8 +194,11 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted)
         .map_err(|error| failed("signals", error))?;
+    let mut timeline = timeline;
+    let names = folder.path().join("kernel.symbols");
+    let symbols = symbols(args, &reader, &mut timeline, names, report)?;
     let mut debuggee = Debuggee::new(reader, timeline);
-    let child = start(args, &socket, &init)
+    let child = start(args, symbols.as_deref(), &socket, &init)
         .map_err(|error| failed("gdb could not be started (with --listen, no gdb is)", error))?;
     let over = Arc::new(AtomicBool::new(false));
     let waiting = wait_for(child, Arc::clone(&over));
@@ -177,17 +214,46 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
         .unwrap_or(exit::SOFTWARE))
 }
 
-fn start(args: &Gdb, socket: &Path, init: &Path) -> io::Result<Child> {
+/// The gdb command that reads the names of the guest's kernel: from its debug image, else what it
+/// knows of itself at the place where gdb begins.
+fn symbols(
+    args: &Gdb,
+    reader: &Reader,
+    timeline: &mut Timeline,
+    own: PathBuf,
+    report: &Report,
+) -> Result<Option<String>, Failure> {
+    let names = match Names::of(reader, &args.debug, &Demand::Few, report) {
+        Ok(names) => names,
+        // A kernel without names can be walked in by addresses, unless names were asked for.
+        Err(failure) if args.debug.vmlinux.is_some() => return Err(failure),
+        Err(failure) => {
+            report.note(failure.message);
+            return Ok(None);
+        }
+    };
+    let machine = timeline.machine_mut();
+    if let Some(image) = names.image_path() {
+        let slide = names.kernel.slide(machine).map_or(0, |slide| slide.0);
+        return Ok(Some(format!(
+            "symbol-file {} -o {slide:#x}",
+            image.display()
+        )));
+    }
+    let file = super::symfile::symbol_file(&names.kernel.resolver(machine));
+    let written = file.is_some_and(|file| std::fs::write(&own, file).is_ok());
+    Ok(written.then(|| format!("symbol-file {}", own.display())))
+}
+
+fn start(args: &Gdb, symbols: Option<&str>, socket: &Path, init: &Path) -> io::Result<Child> {
     let mut command = Command::new("gdb");
     command.arg("-q").args(["-l", "10000"]);
     if args.batch {
         command.arg("-batch");
     }
     command.arg("-x").arg(init);
-    if let Some(vmlinux) = &args.vmlinux {
-        command
-            .arg("-ex")
-            .arg(format!("file {}", vmlinux.display()));
+    if let Some(symbols) = symbols {
+        command.arg("-ex").arg(symbols);
     }
     command
         .arg("-ex")

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use colinux_replay::{Verdict, verify};
+use colinux_replay::{Verdict, verify_on};
 use colinux_tracer::Reader;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Verify, report: &Report) -> Result<u8, Failure> {
     let signals = Signals::catch()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     let began = Instant::now();
-    let verdict = verify(&reader, report.tier(), &mut |_| {
+    let verdict = verify_on(args.jobs.into(), &reader, report.tier(), &mut |_| {
         signals.received().is_none()
     })?;
     let seconds = began.elapsed().as_secs_f64().max(1e-9);

@@ -298,7 +298,7 @@ mod tests {
                 numbers: numbers.iter().map(|page| *page as u32).collect(),
                 anew,
             };
-            let body = Body::new(parent, 0, HookState::default(), machine.state());
+            let body = Body::new(parent, (0, 0), HookState::default(), machine.state());
             let bytes = encoder.encode(body, &written);
             let (body, data) = Body::decode(&bytes).unwrap();
             let from = parent.map_or(&power_on, |parent| &decoded[parent as usize]);

@@ -23,6 +23,8 @@ pub(crate) struct Body {
     pub(crate) parent: Option<u32>,
     /// Inputs the machine had been given.
     pub(crate) inputs: u64,
+    /// Events recorded so far.
+    pub(crate) events: u64,
     /// What the hooks on the guest's kernel remember.
     pub(crate) hooks: HookState,
     /// All but RAM and translations.
@@ -96,7 +98,7 @@ impl Body {
     /// A body without rows.
     pub(crate) fn new(
         parent: Option<u32>,
-        inputs: u64,
+        (inputs, events): (u64, u64),
         hooks: HookState,
         mut state: MachineState,
     ) -> Self {
@@ -106,6 +108,7 @@ impl Body {
             layout: LAYOUT,
             parent,
             inputs,
+            events,
             hooks,
             state,
             translations,

@@ -136,11 +136,12 @@ impl Keeper {
         self.next
     }
 
-    /// Takes one of the machine as it is, which has been given so many inputs, unless there is one.
+    /// Takes one of the machine as it is, which has been given so many inputs and has made so many
+    /// events, unless there is one.
     pub(crate) fn take(
         &mut self,
         runner: &mut Runner,
-        inputs: u64,
+        given: (u64, u64),
         writer: &mut Writer,
     ) -> Result<(), TraceError> {
         let tick = runner.tick();
@@ -183,7 +184,7 @@ impl Keeper {
             .hooks()
             .map(|hooks| hooks.state())
             .unwrap_or_default();
-        let body = Body::new(self.parent, inputs, hooks, runner.machine().state());
+        let body = Body::new(self.parent, given, hooks, runner.machine().state());
         let encoding = Arc::clone(&self.encoding);
         let id = self.id;
         self.parent = Some(id);

@@ -55,6 +55,8 @@ pub(crate) struct Checkpoint {
     pub(crate) pages: Pages,
     /// Inputs the machine had been given.
     pub(crate) inputs: usize,
+    /// Events of the recording before this, where it was read from there.
+    pub(crate) events: u64,
     /// What the hooks on the guest's kernel remembered.
     pub(crate) hooks: HookState,
     keep: Keep,
@@ -151,6 +153,7 @@ impl Checkpoints {
             state: machine.state(),
             pages: self.seat.base.clone(),
             inputs,
+            events: 0,
             hooks,
             keep,
         });

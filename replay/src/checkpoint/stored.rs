@@ -149,6 +149,7 @@ fn decode(
         state: body.state,
         pages,
         inputs: usize::try_from(body.inputs).unwrap_or(usize::MAX),
+        events: body.events,
         hooks: body.hooks,
         keep: Keep::Stored(0),
     });

@@ -13,6 +13,7 @@ mod target;
 mod wire;
 mod xml;
 
+pub(crate) use memory::{read_physical, read_virtual};
 pub use server::{Listen, ListenError, ServeError, Server};
 pub(crate) use xml::register_number;
 

@@ -1,15 +1,18 @@
 //! `monitor` commands: rr's words, and ours.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use colinux_driver::debug::WatchSpace;
+use colinux_driver::machine::Machine;
+use colinux_tracer::{Event, EventKind, EventMask};
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
 
 use super::target::Debuggee;
 use super::xml;
+use crate::origin::{Range, Written};
 use crate::position::{Position, parse_number};
 use crate::timeline::{Mark, TimelineError};
-use crate::watch::{Halt, Stops, Watched, watch};
+use crate::view::{GuestKernel, ViewError};
 
 /// A command: its words, its arguments, what it does.
 type Run = fn(&mut Debuggee, &str, &mut String) -> Result<(), TimelineError>;
@@ -48,12 +51,36 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
         "remember this place by a name, or list the names",
         mark,
     ),
+    ("back", "", "go to where the last journey began", back),
+    ("forward", "", "undo `back`", forward),
     (
         "last-write",
-        "ADDR[:LEN]",
+        "ADDR|SYMBOL[:LEN]",
         "who wrote there last before now",
         last_write,
     ),
+    (
+        "why",
+        "ADDR|SYMBOL[:LEN]",
+        "the same, and who called whom there",
+        why,
+    ),
+    (
+        "dmesg",
+        "[N]",
+        "the guest's kernel log, or its last N lines",
+        dmesg,
+    ),
+    ("ps", "", "the guest's tasks", ps),
+    ("irqs", "", "the interrupts delivered up to here", irqs),
+    (
+        "gva2gpa",
+        "ADDR",
+        "where an address is in pseudo-physical memory",
+        gva2gpa,
+    ),
+    ("when-ticks", "", "the tick this is at", when_ticks),
+    ("when-end", "", "the last tick", when_end),
     ("info registers", "", "all registers", info_registers),
     (
         "info recording",
@@ -94,16 +121,18 @@ impl Debuggee {
         Ok(out)
     }
 
-    /// Goes to a place, and says where that is.
+    /// Goes to a place, remembers where from, and says where that is.
     fn go_to(&mut self, to: Mark, out: &mut String) -> Result<(), TimelineError> {
-        match self.timeline.seek(to, &mut |_| true) {
-            Ok(_) => when(self, "", out),
-            Err(error @ TimelineError::Outside { .. }) => {
-                let _ = writeln!(out, "{error}");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        self.been.push(self.timeline.at());
+        self.undone.clear();
+        travel(self, to, out)
+    }
+
+    /// Reads the names of the guest's kernel, once.
+    fn know_kernel(&mut self) {
+        let reader = &self.reader;
+        self.kernel
+            .get_or_insert_with(|| GuestKernel::of(reader).map_err(|error| format!("{error}\n")));
     }
 
     /// The place a position names, or why there is none.
@@ -218,40 +247,173 @@ fn mark(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineEr
 }
 
 fn last_write(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
-    let (address, len) = rest.split_once(':').unwrap_or((rest, "8"));
-    let (Some(address), Some(len)) = (parse_number(address), parse_number(len)) else {
-        let _ = writeln!(out, "`{rest}` is not ADDRESS or ADDRESS:LENGTH");
-        return Ok(());
+    origin(d, rest, false, out)
+}
+
+fn why(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+    origin(d, rest, true, out)
+}
+
+fn origin(
+    d: &mut Debuggee,
+    rest: &str,
+    stack: bool,
+    out: &mut String,
+) -> Result<(), TimelineError> {
+    d.know_kernel();
+    let kernel = d.kernel.as_ref().and_then(|kernel| kernel.as_ref().ok());
+    let machine = d.timeline.machine_mut();
+    let names = kernel.map(|k| k.resolver(machine)).unwrap_or_default();
+    let range = match Range::parse(rest, &names) {
+        Ok(range) => range,
+        Err(error) => {
+            let _ = writeln!(out, "{error}");
+            return Ok(());
+        }
     };
     let from = d.timeline.at();
-    let watches = vec![watch(
-        WatchSpace::Virtual,
-        address,
-        len.max(1),
-        Watched::Writes,
-    )];
-    let ours = Stops {
-        watches,
-        ..Stops::default()
-    };
-    let theirs = std::mem::replace(d.timeline.stops(), ours);
-    let found = d.timeline.backward(&mut |_| true);
-    let at = d.timeline.at();
-    *d.timeline.stops() = theirs;
-    d.timeline.seek(from, &mut |_| true)?;
-    match found? {
-        Halt::Watch(hit) => {
-            let _ = writeln!(
-                out,
-                "{:#x} was last written at {at} by the instruction at {:#x}; \
-                 `monitor seek {at}` goes there",
-                hit.address, hit.rip
-            );
+    match d.timeline.last_write(range, kernel, stack, &mut |_| true)? {
+        Written::By(origin) => {
+            let _ = writeln!(out, "{origin}\n`monitor seek {}` goes there", origin.at);
         }
         _ => {
-            let _ = writeln!(out, "{address:#x} has not been written before {from}");
+            let _ = writeln!(out, "{:#x} has not been written before {from}", range.start);
         }
     }
+    Ok(())
+}
+
+/// What is to be said of the guest's kernel, or why nothing can be.
+fn of_kernel(
+    d: &mut Debuggee,
+    out: &mut String,
+    say: impl FnOnce(&GuestKernel, &mut Machine) -> Result<String, ViewError>,
+) {
+    d.know_kernel();
+    let said = match &d.kernel {
+        Some(Ok(kernel)) => say(kernel, d.timeline.machine_mut()),
+        Some(Err(why)) => {
+            *out += why;
+            return;
+        }
+        None => return,
+    };
+    *out += &said.unwrap_or_else(|error| format!("{error}\n"));
+}
+
+fn dmesg(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+    let most = rest.parse().unwrap_or(usize::MAX);
+    of_kernel(d, out, |kernel, machine| {
+        let records = kernel.log(machine)?;
+        let last = &records[records.len().saturating_sub(most)..];
+        Ok(last.iter().fold(String::new(), |mut text, record| {
+            let us = record.time_ns / 1000;
+            let (s, us) = (us / 1_000_000, us % 1_000_000);
+            let _ = writeln!(text, "[{s:5}.{us:06}] {}", record.text);
+            text
+        }))
+    });
+    Ok(())
+}
+
+fn ps(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    of_kernel(d, out, |kernel, machine| {
+        let mut text = format!("{:>7} {:>7} {:>7} S COMMAND\n", "TID", "PID", "PPID");
+        for task in kernel.tasks(machine)? {
+            let _ = writeln!(text, "{task}");
+        }
+        Ok(text)
+    });
+    Ok(())
+}
+
+/// The interrupts that were delivered up to here, counted.
+fn irqs(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    let now = d.timeline.at().tick;
+    let mut counts: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
+    let events = d.reader.events();
+    for row in events.with_kinds(EventMask::of(&[EventKind::IrqDeliver])) {
+        match row {
+            Ok(row) if row.tick <= now => {
+                if let Event::IrqDeliver { vector, .. } = row.event {
+                    let (count, last) = counts.entry(vector).or_default();
+                    *count += 1;
+                    *last = row.tick;
+                }
+            }
+            Ok(_) => break,
+            Err(error) => {
+                let _ = writeln!(out, "{error}");
+                break;
+            }
+        }
+    }
+    if counts.is_empty() {
+        let _ = writeln!(out, "No interrupt has been recorded up to here.");
+    }
+    for (vector, (count, last)) in counts {
+        let _ = writeln!(out, "vector {vector:#04x}: {count} times, last at @{last}");
+    }
+    Ok(())
+}
+
+/// Back to where the last journey began, and forward again.
+fn back(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    let at = d.timeline.at();
+    match d.been.pop() {
+        Some(mark) => {
+            d.undone.push(at);
+            travel(d, mark, out)
+        }
+        None => {
+            let _ = writeln!(out, "there is no place to go back to");
+            Ok(())
+        }
+    }
+}
+
+fn forward(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    let at = d.timeline.at();
+    match d.undone.pop() {
+        Some(mark) => {
+            d.been.push(at);
+            travel(d, mark, out)
+        }
+        None => {
+            let _ = writeln!(out, "there is no place to go forward to");
+            Ok(())
+        }
+    }
+}
+
+/// Goes to a place, and says where that is.
+fn travel(d: &mut Debuggee, to: Mark, out: &mut String) -> Result<(), TimelineError> {
+    match d.timeline.seek(to, &mut |_| true) {
+        Ok(_) => when(d, "", out),
+        Err(error @ TimelineError::Outside { .. }) => {
+            let _ = writeln!(out, "{error}");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn when_ticks(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    let _ = writeln!(out, "Current tick: {}", d.timeline.at().tick);
+    Ok(())
+}
+
+fn when_end(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+    let _ = writeln!(out, "Last tick: {}", d.timeline.last_tick());
+    Ok(())
+}
+
+fn gva2gpa(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+    let found = parse_number(rest).and_then(|gva| d.timeline.machine_mut().core_mut().probe(gva));
+    let _ = match found {
+        Some(gpa) => writeln!(out, "gpa: {:#x}", gpa.0),
+        None => writeln!(out, "Unmapped"),
+    };
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use super::resume::Action;
 use super::wire::Shared;
 use super::{memory, xml};
 use crate::timeline::{Mark, Timeline, TimelineError};
+use crate::view::GuestKernel;
 
 /// The one vCPU's thread.
 pub(crate) const VCPU: Tid = NonZeroUsize::MIN;
@@ -84,6 +85,11 @@ pub struct Debuggee {
     /// Numbered places, as rr has them.
     pub(crate) numbered: BTreeMap<u64, Mark>,
     pub(crate) next_number: u64,
+    /// Where journeys began, and those that were taken back.
+    pub(crate) been: Vec<Mark>,
+    pub(crate) undone: Vec<Mark>,
+    /// The guest's kernel once it has been asked for, or why nothing is known of it.
+    pub(crate) kernel: Option<Result<GuestKernel, String>>,
     pub(crate) shared: Arc<Shared>,
     description: String,
 }
@@ -99,6 +105,9 @@ impl Debuggee {
             marks: BTreeMap::new(),
             numbered: BTreeMap::new(),
             next_number: 1,
+            been: Vec::new(),
+            undone: Vec::new(),
+            kernel: None,
             shared: Arc::default(),
             description: xml::target_description(),
         }
