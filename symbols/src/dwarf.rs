@@ -296,8 +296,12 @@ fn mapped_sections(image: &Image<'_>) -> HashMap<SectionId, SectionBytes> {
     let mut all = HashMap::new();
     for section in image.sections() {
         if let Some(id) = SECTIONS.into_iter().find(|id| id.name() == section.name) {
-            let start = section.data.as_ptr() as usize - image.data().as_ptr() as usize;
-            all.insert(id, SectionBytes::Mapped(start..start + section.data.len()));
+            // A section without bytes in the file lies nowhere in it.
+            let start = section.data.as_ptr() as usize;
+            let start = start.checked_sub(image.data().as_ptr() as usize);
+            if let Some(start) = start.filter(|_| !section.data.is_empty()) {
+                all.insert(id, SectionBytes::Mapped(start..start + section.data.len()));
+            }
         }
     }
     all
