@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use colinux_driver::machine::Machine;
 use colinux_replay::{GuestKernel, ViewError};
 use colinux_symbols::btf::Type;
+use colinux_symbols::map::FileMap;
 use colinux_symbols::resolve::Source;
 use colinux_symbols::{DebugFiles, DebugImage, Gva, Image, Index, Resolver, SymbolError, Symtab};
 use colinux_tracer::Reader;
@@ -30,8 +31,8 @@ pub(crate) enum Demand {
 pub(crate) struct Names {
     pub(crate) kernel: GuestKernel,
     files: DebugFiles,
-    image: Option<DebugImage>,
-    index: Option<Index>,
+    /// The debug image's file, and what answers for it.
+    debug: Option<(PathBuf, Source)>,
 }
 
 impl From<ViewError> for Failure {
@@ -85,12 +86,11 @@ impl Names {
         }
         let files = DebugFiles::new(args.vmlinux.clone(), folders);
         if args.no_debug {
-            let (image, index) = (None, None);
+            let debug = None;
             return Ok(Names {
                 kernel,
                 files,
-                image,
-                index,
+                debug,
             });
         }
         let (image, passed) = files
@@ -105,15 +105,15 @@ impl Names {
             |path| format!("lines by {}", path.display()),
         ));
         let folder = cache.map(|cache| cache.root().join("symbols"));
-        let index = match (&image, folder) {
-            (Some(image), Some(folder)) => index(image, &folder, demand, report),
-            _ => None,
-        };
+        let debug = image.map(|image| {
+            let path = image.path().to_owned();
+            let index = folder.and_then(|folder| index(&image, &folder, demand, report));
+            (path, source(image, index, demand))
+        });
         Ok(Names {
             kernel,
             files,
-            image,
-            index,
+            debug,
         })
     }
 
@@ -213,19 +213,28 @@ impl Names {
     }
 
     fn add_debug(&mut self, resolver: &mut Resolver) {
-        let Some(image) = self.image.take() else {
+        let Some((path, source)) = self.debug.take() else {
             return;
         };
-        let symtab = colinux_symbols::map::FileMap::open(image.path())
+        let symtab = FileMap::open(&path)
             .ok()
             .and_then(|map| Symtab::from_image(&Image::parse(&map).ok()?));
         if let Some(symtab) = symtab {
             resolver.set_symtab(symtab);
         }
-        resolver.set_source(match self.index.take() {
-            Some(index) => Source::Index(index),
-            None => Source::Dwarf(image),
-        });
+        resolver.set_source(source);
+    }
+}
+
+/// What answers quickest.
+fn source(image: DebugImage, index: Option<Index>, demand: &Demand) -> Source {
+    match (index, demand) {
+        (None, _) => Source::Dwarf(image),
+        (Some(index), Demand::Few) => Source::Index(index),
+        (Some(index), Demand::Many) => match index.unpack() {
+            Some(unpacked) => Source::Unpacked(unpacked),
+            None => Source::Index(index),
+        },
     }
 }
 

@@ -101,7 +101,11 @@ fn index(data: &[u8], folder: &Path) {
     }
     if let Ok(index) = Index::open(folder, &id) {
         let _ = index.verify();
-        probes().for_each(|p| _ = index.frames(p, &mut |_| ()));
+        let unpacked = index.unpack();
+        for probe in probes() {
+            let _ = index.frames(probe, &mut |_| ());
+            let _ = unpacked.as_ref().map(|u| u.frames(probe, &mut |_| ()));
+        }
     }
     let _ = fs::remove_file(path);
 }

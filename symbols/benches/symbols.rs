@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::path::PathBuf;
 
+use addr2line::gimli::{self, EndianSlice, LittleEndian};
 use colinux_symbols::btf::Kind;
 use colinux_symbols::{Btf, DebugImage, Hooks, Image, Index, Kallsyms, LinkAddr};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -116,7 +117,45 @@ fn lines(c: &mut Criterion) {
             index.frames(probes[0], &mut |f| _ = black_box(f))
         });
     });
+    let section = |id: gimli::SectionId| {
+        let data = image.section(id.name()).map_or(&[][..], |s| s.data);
+        Ok::<_, gimli::Error>(EndianSlice::new(data, LittleEndian))
+    };
+    let context = || {
+        let dwarf = gimli::Dwarf::load(section).expect("sections");
+        addr2line::Context::from_dwarf(dwarf).expect("context")
+    };
+    let theirs = |context: &addr2line::Context<_>, probe: LinkAddr| {
+        let mut frames = context
+            .find_frames(probe.0)
+            .skip_all_loads()
+            .expect("frames");
+        while let Some(frame) = frames.next().expect("frame") {
+            black_box((
+                frame.function.as_ref().map(|f| f.raw_name().is_ok()),
+                &frame.location,
+            ));
+        }
+    };
+    group.bench_function("first address, addr2line crate", |b| {
+        b.iter(|| theirs(&context(), probes[0]));
+    });
+    let unpacked = index.unpack().expect("a sound index");
+    let name = format!("index unpack (to {} bytes)", unpacked.heap_bytes());
+    group.bench_function(name, |b| b.iter(|| index.unpack()));
     group.throughput(Throughput::Elements(probes.len() as u64));
+    let warm = context();
+    probes.iter().for_each(|probe| theirs(&warm, *probe));
+    group.bench_function("inline stacks, addr2line crate", |b| {
+        b.iter(|| probes.iter().for_each(|probe| theirs(&warm, *probe)));
+    });
+    group.bench_function("inline stacks, unpacked index", |b| {
+        b.iter(|| {
+            for probe in &probes {
+                unpacked.frames(*probe, &mut |f| _ = black_box(f));
+            }
+        });
+    });
     group.bench_function("inline stacks, index", |b| {
         b.iter(|| {
             for probe in &probes {

@@ -11,6 +11,7 @@ mod build;
 mod format;
 mod nodes;
 mod steps;
+mod unpacked;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use crate::map::FileMap;
 use format::Header;
 use nodes::Nodes;
 use steps::Steps;
+
+pub use unpacked::Unpacked;
 
 /// An index, mapped from its file.
 pub struct Index {
@@ -99,6 +102,12 @@ impl Index {
             path: self.path.clone(),
             reason,
         })
+    }
+
+    /// Its tables taken apart in memory, some tens of megabytes, for very many questions. `None`
+    /// for a damaged one.
+    pub fn unpack(&self) -> Option<Unpacked> {
+        Unpacked::of(self)
     }
 
     fn verified(self) -> Result<Self, SymbolError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::addr::{GuestMemory, Gva, LinkAddr, Slide};
 use crate::dwarf::{DebugImage, Frame};
-use crate::index::Index;
+use crate::index::{Index, Unpacked};
 use crate::kallsyms::Kallsyms;
 use crate::modules::Module;
 use crate::orc::{OrcLayout, OrcSet, OrcTable};
@@ -56,6 +56,8 @@ pub enum Source {
     Dwarf(DebugImage),
     /// The index made from it.
     Index(Index),
+    /// The index, taken apart for very many questions.
+    Unpacked(Unpacked),
 }
 
 /// Names, lines and unwind tables of a running kernel.
@@ -220,6 +222,7 @@ impl Resolver {
         let link = gva.link(self.slide);
         match &self.source {
             Some(Source::Index(index)) => index.frames(link, visit),
+            Some(Source::Unpacked(index)) => index.frames(link, visit),
             Some(Source::Dwarf(image)) => image.frames(link, visit).unwrap_or(false),
             None => false,
         }

@@ -42,6 +42,7 @@ fn compare(path: &Path) {
     let debug = DebugImage::open(path, image.build_id()).expect("debug image");
     let folder = tempfile::tempdir().expect("folder");
     let index = Index::open_or_build(&debug, folder.path(), &mut |_, _| ()).expect("index");
+    let unpacked = index.unpack().expect("a sound index");
 
     let (mut without, mut frames, mut wrong) = (0, 0, Vec::new());
     for addr in common::probes(&image, common::samples(20_000)) {
@@ -66,8 +67,11 @@ fn compare(path: &Path) {
         let indexed = ours(|visit| {
             index.frames(addr, visit);
         });
-        if direct != expected || indexed != expected {
-            wrong.push((addr, expected, direct, indexed));
+        let unpacked = ours(|visit| {
+            unpacked.frames(addr, visit);
+        });
+        if direct != expected || indexed != expected || unpacked != expected {
+            wrong.push((addr, expected, direct, indexed, unpacked));
         }
     }
     assert!(

@@ -42,6 +42,31 @@ impl<'i> Steps<'i> {
         }
     }
 
+    /// All entries in order; ends at the first damaged one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u32, u32)> + use<'i> {
+        let (blocks, all) = (self.blocks, self.stream);
+        let count = blocks.len() / 8;
+        (0..count).flat_map(move |block| {
+            let start = blocks.le_u32(8 * block).unwrap_or_default();
+            let offset = blocks.le_u32(8 * block + 4).unwrap_or(u32::MAX);
+            let mut stream = all.get(offset as usize..).unwrap_or_default();
+            let mut now = (start, 0u32, 0u32);
+            let mut i = 0;
+            std::iter::from_fn(move || {
+                let head = varint(&mut stream).filter(|head| i < BLOCK && (*head > 0 || i == 0))?;
+                i += 1;
+                now.0 = now.0.wrapping_add(head >> 2);
+                if head & 2 != 0 {
+                    now.1 = now.1.wrapping_add(unzigzag(varint(&mut stream)?));
+                }
+                if head & 1 != 0 {
+                    now.2 = now.2.wrapping_add(unzigzag(varint(&mut stream)?));
+                }
+                Some(now)
+            })
+        })
+    }
+
     /// The numbers of the last entry at or before `addr`.
     #[inline]
     pub(super) fn find(&self, addr: u32) -> Option<(u32, u32)> {
@@ -188,6 +213,7 @@ mod tests {
             let mut bytes = Vec::new();
             let shape = write(&flat, &mut bytes);
             let steps = Steps::new(&bytes, shape);
+            prop_assert_eq!(steps.iter().collect::<Vec<_>>(), flat);
             let ends = all.keys().flat_map(|k| [*k, k.saturating_sub(1), k.saturating_add(1)]);
             for probe in probes.into_iter().chain(ends) {
                 let expected = all.range(..=probe).next_back().map(|e| *e.1);
@@ -200,7 +226,9 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..400),
             pages in 0..50u32, blocks in 0..30u32, probe in any::<u32>(),
         ) {
-            Steps::new(&bytes, Shape { pages, blocks }).find(probe);
+            let steps = Steps::new(&bytes, Shape { pages, blocks });
+            steps.find(probe);
+            steps.iter().for_each(drop);
         }
     }
 }
