@@ -57,6 +57,8 @@ pub(crate) enum Verb {
     Verify(Verify),
     /// Walk in a recording with gdb, forward and backward.
     Gdb(Gdb),
+    /// Look at a recording: timeline, events, the machine at any tick; also while it is written.
+    Tui(Tui),
     /// Show what a recording is.
     Info(Info),
     /// Show the events of a recording.
@@ -244,6 +246,51 @@ pub(crate) struct Gdb {
     /// End gdb after its commands.
     #[arg(long, conflicts_with = "listen")]
     pub(crate) batch: bool,
+}
+
+/// `tui`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  colinux-trace tui                      the latest recording
+  colinux-trace boot-0.clt               the same for a file
+  colinux-trace tui --goto panic boot-0
+
+In it, ? shows the keys.")]
+pub(crate) struct Tui {
+    /// The recording [default: the latest].
+    pub(crate) trace: Option<PathBuf>,
+    /// Where to begin.
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub(crate) goto: Option<Position>,
+    /// The kernel's vmlinux with debug information [default: looked for by its build id].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vmlinux: Option<PathBuf>,
+    /// A folder with the kernel's source.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Vec<PathBuf>,
+    /// Colours [default: what the terminal has, none with NO_COLOR].
+    #[arg(long, value_enum)]
+    pub(crate) colors: Option<Colors>,
+    /// Draw with ASCII only [default: if the locale is not UTF-8].
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Leave the mouse to the terminal.
+    #[arg(long)]
+    pub(crate) no_mouse: bool,
+}
+
+/// How many colours to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colors {
+    /// 256.
+    #[value(name = "256")]
+    Full,
+    /// The sixteen of every terminal.
+    #[value(name = "16")]
+    Sixteen,
+    /// None.
+    None,
 }
 
 /// `stats`

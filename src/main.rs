@@ -11,6 +11,9 @@ mod report;
 mod store;
 mod words;
 
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,7 +22,7 @@ use args::{Cli, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(words(env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
             // clap knows which stream, and that asking for help is no error.
@@ -37,12 +40,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// A recording alone is one to look at.
+fn words(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_recording = |word: &OsString| {
+        Path::new(word)
+            .extension()
+            .is_some_and(|e| e == store::EXTENSION)
+    };
+    if words.get(1).is_some_and(is_recording) {
+        words.insert(1, "tui".into());
+    }
+    words
+}
+
 fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
     match &cli.verb {
         Verb::Record(args) => cmd::record::run(args, report),
         Verb::Replay(args) => cmd::replay::run(args, report),
         Verb::Verify(args) => cmd::verify::run(args, report),
         Verb::Gdb(args) => cmd::gdb::run(args, report),
+        Verb::Tui(args) => cmd::tui::run(args, report),
         Verb::Info(args) => cmd::info::run(args, report),
         Verb::Dump(args) => cmd::dump::run(args, report),
         Verb::Stats(args) => cmd::stats::run(args, report),

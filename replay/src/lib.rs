@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod condition;
 pub mod convert;
+pub mod disasm;
 pub mod divergence;
 pub mod error;
 pub mod gdb;
@@ -18,6 +19,7 @@ pub mod runner;
 mod search;
 pub mod session;
 pub mod setup;
+pub mod state;
 pub mod timeline;
 pub mod verify;
 pub mod view;

@@ -46,6 +46,11 @@ pub fn watch(space: WatchSpace, start: u64, len: u64, what: Watched) -> Watch {
     }
 }
 
+/// A range of guest-virtual addresses to watch, in whatever address space.
+pub fn virtual_watch(start: u64, len: u64, what: Watched) -> Watch {
+    watch(WatchSpace::Virtual, start, len, what)
+}
+
 fn remove<T: PartialEq>(list: &mut Vec<T>, item: &T) -> bool {
     match list.iter().position(|known| known == item) {
         Some(at) => {

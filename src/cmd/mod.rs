@@ -17,4 +17,5 @@ pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod symbols;
 mod symfile;
+pub(crate) mod tui;
 pub(crate) mod verify;

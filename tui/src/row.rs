@@ -1,0 +1,123 @@
+//! Rows of the event list: an event, and the task that was running.
+
+use colinux_tracer::{Comm, Cursor, Event, EventKind, EventMask, EventRow, Reader};
+
+use crate::describe;
+use crate::names::Names;
+
+/// Who was running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who {
+    /// Its thread number.
+    pub tid: u32,
+    /// Its name.
+    pub comm: Comm,
+}
+
+impl Who {
+    /// `comm-tid`.
+    pub fn label(&self) -> String {
+        format!("{}-{}", self.comm, self.tid)
+    }
+
+    /// Who leaves in a task switch, and who comes.
+    pub fn of_switch(event: &Event) -> Option<(Self, Self)> {
+        match event {
+            Event::TaskSwitch {
+                prev_tid,
+                prev_comm,
+                next_tid,
+                next_comm,
+                ..
+            } => {
+                let leaves = Who {
+                    tid: *prev_tid,
+                    comm: *prev_comm,
+                };
+                let comes = Who {
+                    tid: *next_tid,
+                    comm: *next_comm,
+                };
+                Some((leaves, comes))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An event as the list has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its number in the recording, from 0.
+    pub number: u64,
+    /// Its tick.
+    pub tick: u64,
+    /// What happened.
+    pub event: Event,
+    /// Who was running, if the recording says so.
+    pub who: Option<Who>,
+}
+
+impl Row {
+    /// With the task that was running.
+    pub fn new(row: EventRow, who: Option<Who>) -> Self {
+        Row {
+            number: row.number,
+            tick: row.tick,
+            event: row.event,
+            who,
+        }
+    }
+
+    /// What a search looks in: everything that the list shows but the tick.
+    pub fn text(&self, names: &Names) -> String {
+        let who = self.who.map(|w| w.label()).unwrap_or_default();
+        let details = describe::details(&self.event, names);
+        format!("{who} {} {details}", self.event.kind().name())
+    }
+}
+
+/// Finds out who was running at events that are asked for in order.
+#[derive(Clone, Debug)]
+pub struct Runners {
+    switches: Cursor,
+    /// The stretch of event numbers for which the answer is known, and the answer.
+    known: Option<(u64, u64, Option<Who>)>,
+}
+
+impl Runners {
+    /// Of a recording.
+    pub fn new(reader: &Reader) -> Self {
+        let switches = reader
+            .events()
+            .with_kinds(EventMask::of(&[EventKind::TaskSwitch]));
+        Runners {
+            switches,
+            known: None,
+        }
+    }
+
+    /// Who was running when event `number` happened; of a task switch, who leaves.
+    pub fn at(&mut self, number: u64) -> Option<Who> {
+        if let Some((from, to, who)) = self.known
+            && (from..=to).contains(&number)
+        {
+            return who;
+        }
+        let mut ahead = self.switches.clone();
+        ahead.seek_number(number).ok()?;
+        let mut behind = ahead.clone();
+        let before = behind.prev().and_then(Result::ok);
+        let after = ahead.next().and_then(Result::ok);
+        // A switch says on both its sides who runs there.
+        let who = match (&before, &after) {
+            (_, Some(row)) => Who::of_switch(&row.event).map(|(leaves, _)| leaves),
+            (Some(row), None) => Who::of_switch(&row.event).map(|(_, comes)| comes),
+            (None, None) => None,
+        };
+        let from = before.map_or(0, |row| row.number + 1);
+        let to = after.map_or(u64::MAX, |row| row.number);
+        self.known = Some((from, to, who));
+        who
+    }
+}

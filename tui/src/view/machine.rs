@@ -1,0 +1,131 @@
+//! Registers and the stack.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::{choice, first_line, frame, line, no_machine, put};
+use crate::model::{Model, register_lines};
+use crate::panel::Panel;
+use crate::theme::Role;
+
+/// Columns of a register: its name, sixteen digits, a space.
+const REGISTER: u16 = 22;
+
+pub(super) fn draw_registers(model: &Model, rect: Rect, out: &mut Buffer) {
+    let Some(moment) = &model.moment else {
+        let inside = frame(model, Panel::Registers, rect, "", out);
+        no_machine(model, inside, out);
+        return;
+    };
+    let flags: Vec<&str> = moment.registers.flag_names().collect();
+    let facts = flags.join(" ");
+    let inside = frame(model, Panel::Registers, rect, &facts, out);
+    let lines = register_lines(&moment.registers);
+    let before = model.before.as_ref().map(register_lines);
+    let wide = inside.width >= REGISTER + 24;
+    let per_line = if model.focus == Panel::Registers && usize::from(inside.height) >= lines.len() {
+        1
+    } else {
+        (inside.width / REGISTER).max(1)
+    };
+    let per_line = usize::from(per_line);
+    let chosen = model.chosen_line(Panel::Registers);
+    let rows = lines.len().div_ceil(per_line);
+    let top = first_line(chosen / per_line, rows, usize::from(inside.height));
+    for (n, (name, value)) in lines.iter().enumerate() {
+        let (row, column) = (n / per_line, n % per_line);
+        let Some(y) = row.checked_sub(top).and_then(|y| u16::try_from(y).ok()) else {
+            continue;
+        };
+        if y >= inside.height {
+            break;
+        }
+        let at = line(inside, y);
+        let x = u16::try_from(column).unwrap_or(0) * REGISTER;
+        // What is not at the cursor is not known to have changed there.
+        let changed = before
+            .as_ref()
+            .and_then(|old| old.get(n))
+            .is_some_and(|(_, old)| old != value);
+        let role = match (changed, *value) {
+            (true, _) => Role::Changed,
+            (_, 0) => Role::Dim,
+            _ => Role::Number,
+        };
+        let name_role = if changed { Role::Changed } else { Role::Title };
+        let sign = if changed { "*" } else { " " };
+        put(model, out, at, x, sign, Role::Changed);
+        put(model, out, at, x + 1, &format!("{name:<4}"), name_role);
+        let end = put(model, out, at, x + 5, &format!("{value:016x}"), role);
+        if per_line == 1
+            && wide
+            && let Some(symbol) = model.names.name(*value)
+        {
+            put(model, out, at, end + 2, &symbol, Role::Symbol);
+        }
+        if n == chosen && model.focus == Panel::Registers {
+            let cell = Rect {
+                x: at.x + x,
+                width: REGISTER - 1,
+                ..at
+            };
+            out.set_style(cell.intersection(at), choice(model, Panel::Registers));
+        }
+    }
+}
+
+/// Registers as lines of text.
+pub(super) fn register_texts(model: &Model) -> Vec<String> {
+    let registers = model.moment.as_ref().map(|m| register_lines(&m.registers));
+    let text =
+        |(name, value): (&str, u64)| format!("{name} {value:#x} {}", model.names.place(value));
+    registers.into_iter().flatten().map(text).collect()
+}
+
+pub(super) fn draw_stack(model: &Model, rect: Rect, out: &mut Buffer) {
+    let Some(moment) = &model.moment else {
+        let inside = frame(model, Panel::Stack, rect, "", out);
+        no_machine(model, inside, out);
+        return;
+    };
+    let inside = frame(model, Panel::Stack, rect, moment.stack_end, out);
+    let chosen = model.chosen_line(Panel::Stack);
+    let height = usize::from(inside.height);
+    let top = first_line(chosen, moment.stack.len(), height);
+    // Functions that were inlined have the number of the frame they are in.
+    let mut number = moment.stack.iter().take(top).filter(|l| !l.inlined).count();
+    for (y, frame) in moment.stack.iter().enumerate().skip(top).take(height) {
+        let at = line(inside, u16::try_from(y - top).unwrap_or(u16::MAX));
+        let label = format!("{number:>2} ");
+        let x = put(model, out, at, 1, &label, Role::Dim);
+        let role = if frame.method == "scan" {
+            Role::Dim
+        } else {
+            Role::Symbol
+        };
+        let x = put(model, out, at, x, &frame.name, role) + 1;
+        let mut rest = String::new();
+        if frame.inlined {
+            rest.push_str("(inlined) ");
+        }
+        if let Some((file, line)) = &frame.source {
+            rest.push_str(&format!("{file}:{line} "));
+        }
+        if matches!(frame.method, "scan" | "fp" | "regs") {
+            rest.push_str(&format!("({})", frame.method));
+        }
+        put(model, out, at, x, rest.trim_end(), Role::Dim);
+        number += usize::from(!frame.inlined);
+        if y == chosen && model.focus == Panel::Stack {
+            out.set_style(at, choice(model, Panel::Stack));
+        }
+    }
+}
+
+/// The stack as lines of text.
+pub(super) fn stack_texts(model: &Model) -> Vec<String> {
+    let stack = model.moment.iter().flat_map(|m| &m.stack);
+    stack
+        .map(|frame| format!("{:#x} {}", frame.ip, frame.name))
+        .collect()
+}

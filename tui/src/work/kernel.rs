@@ -1,0 +1,53 @@
+//! Reading what the kernel of a recording says of itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use colinux_replay::state;
+use colinux_tracer::Reader;
+
+use super::News;
+use crate::names::Kernel;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct KernelNews {
+    /// What is known.
+    pub kernel: Arc<Kernel>,
+}
+
+/// Reads it in a thread of its own.
+pub fn start(reader: Reader, news: Sender<News>) {
+    let thread = thread::Builder::new().name("kernel".to_owned());
+    let _ = thread.spawn(move || {
+        let kernel = Arc::new(read(&reader));
+        let _ = news.send(News::Kernel(KernelNews { kernel }));
+    });
+}
+
+/// What the kernel of a recording says of itself.
+pub fn read(reader: &Reader) -> Kernel {
+    let moves = match reader.manifest() {
+        Ok(manifest) => manifest.as_bzimage,
+        Err(error) => return Kernel::unknown(error.to_string()),
+    };
+    match state::vmlinux(reader) {
+        Ok(vmlinux) => Kernel::of(&vmlinux, moves),
+        Err(error) => Kernel::unknown(format!("no names: {error}")),
+    }
+}
+
+/// Places where distributions put the debug image of a kernel, the one that was named first.
+pub fn debug_images(named: Option<&Path>, kernel: &Kernel) -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = named.map(Path::to_owned).into_iter().collect();
+    if let Some(id) = &kernel.build_id {
+        let id = id.to_string();
+        if id.len() > 2 {
+            let (first, rest) = id.split_at(2);
+            places.push(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug").into());
+        }
+    }
+    places
+}
