@@ -208,7 +208,7 @@ pub const TABLE: &[Binding] = &[
     row(A::NextPanel,      &["Tab"],                      Any,                 "panel",  "go to the next panel"),
     row(A::PreviousPanel,  &["Shift-Tab"],                Any,                 "",       "go to the panel before"),
     row(A::Search,         &["/"],                        Lists,               "search", "search as you type; small letters find capitals too"),
-    row(A::SearchNext,     &["n"],                        Lists,               "next",   "the next match"),
+    row(A::SearchNext,     &["n"],                        Lists,               "next",   "the next match, from the start again after the last"),
     row(A::SearchPrevious, &["N"],                        Lists,               "",       "the match before"),
     row(A::Filter,         &["&"],                        In(&[P::Events]),    "filter", "show only some events: GuestPf task=sh, nr=open*, cpl=3"),
     row(A::NextOfKind,     &["]"],                        In(&[P::Events, P::Log, P::Timeline]), "of kind", "the next event of the same kind"),

@@ -1,5 +1,6 @@
 //! The viewer without a terminal: a model, and the workers that fill it.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -28,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOK_EVERY_FINISHED: Duration = Duration::from_secs(5);
 /// Bytes of memory that are fetched for the panel.
 const MEMORY_BYTES: usize = 4096;
+/// Steps that wait for the one before them.
+const STEPS_MOST: usize = 100;
 /// Tasks that the timeline asks for.
 const TASKS_MOST: usize = 64;
 
@@ -78,6 +81,12 @@ pub struct App {
     asked: Option<(Stretch, u64)>,
     looked: Instant,
     looking: bool,
+    /// Which way a search goes, and what is said since it has come to the end and goes on from the
+    /// other one.
+    forward: bool,
+    turned: Option<&'static str>,
+    /// Steps that were asked for while another was being made.
+    steps: VecDeque<(machine::Way, String)>,
     pub(crate) commands: Vec<String>,
     pub(crate) patterns: Vec<String>,
     pub(crate) filters: Vec<String>,
@@ -154,6 +163,9 @@ impl App {
             asked: None,
             looked: Instant::now(),
             looking: false,
+            forward: true,
+            turned: None,
+            steps: VecDeque::new(),
             commands: Vec::new(),
             patterns: Vec::new(),
             filters: Vec::new(),
@@ -168,7 +180,10 @@ impl App {
         app.window(ListId::Events, Anchor::Start);
         app.window(ListId::Log, Anchor::Start);
         app.count(ListId::Events);
-        app.walk(machine_start(), "");
+        // With events, the first of them is where it begins.
+        if app.model.file.events == 0 {
+            app.walk(machine::Way::To(Mark::default()), "");
+        }
         Ok(app)
     }
 
@@ -243,6 +258,12 @@ impl App {
 
     /// Looks for a text in a list.
     pub(crate) fn find(&mut self, id: ListId, from: u64, forward: bool, here: bool) {
+        self.turned = None;
+        self.find_from(id, from, forward, here);
+    }
+
+    fn find_from(&mut self, id: ListId, from: u64, forward: bool, here: bool) {
+        self.forward = forward;
         let Some(pattern) = self.model.pattern.clone() else {
             return;
         };
@@ -264,6 +285,19 @@ impl App {
 
     /// Asks the machine to go a way; `what` says so while it takes long.
     pub(crate) fn walk(&mut self, walk: machine::Way, what: &str) {
+        let goes = self.model.walking.as_ref();
+        if goes.is_some_and(|walking| walking.to.is_none()) && !walk.is_absolute() {
+            // Where it leads depends on where the one before leads.
+            if self.steps.len() < STEPS_MOST {
+                self.steps.push_back((walk, what.to_owned()));
+            }
+            return;
+        }
+        self.steps.clear();
+        self.begin(walk, what);
+    }
+
+    fn begin(&mut self, walk: machine::Way, what: &str) {
         let model = &mut self.model;
         let ticket = self.walks.next();
         model.walking = Some(Walking {
@@ -289,6 +323,13 @@ impl App {
             wants,
             ticket,
         });
+    }
+
+    /// Calls off what the machine is doing; true if it was doing something.
+    pub(crate) fn stop_walking(&mut self) -> bool {
+        self.steps.clear();
+        self.walks.cancel();
+        self.model.walking.take().is_some_and(|w| w.tick.is_some())
     }
 
     /// Goes to a place in time; every panel follows.
@@ -386,8 +427,11 @@ impl App {
                 self.model.names.kernel = Arc::clone(&news.kernel);
                 self.model.file.lacks.extend(news.kernel.lacks.clone());
                 self.machine.ask(machine::Job::Kernel(news.kernel));
-                let at = self.model.cursor;
-                self.walk(machine::Way::To(at), "");
+                // What is known already is made again, with names.
+                if self.model.moment.is_some() || self.model.walking.is_some() {
+                    let at = self.model.cursor;
+                    self.walk(machine::Way::To(at), "");
+                }
             }
             News::Scan(news) => self.hear_scan(news),
             News::Lanes(lanes) => self.model.lanes = Some(lanes),
@@ -409,12 +453,24 @@ impl App {
             match found {
                 Some((number, tick)) => {
                     self.model.message = None;
+                    if let Some(turned) = self.turned.take() {
+                        self.model.say(turned);
+                    }
                     self.choose_event(id, number, tick);
                 }
+                None if self.turned.is_none() && self.forward => {
+                    self.turned = Some("from the start again");
+                    self.find_from(id, 0, true, true);
+                }
+                None if self.turned.is_none() => {
+                    self.turned = Some("from the end again");
+                    let last = self.model.file.events;
+                    self.find_from(id, last, false, true);
+                }
                 None => {
+                    self.turned = None;
                     let pattern = self.model.pattern.clone().unwrap_or_default();
-                    self.model
-                        .alarm(format!("nothing more with `{pattern}` this way"));
+                    self.model.alarm(format!("nothing has `{pattern}` in it"));
                 }
             }
             return;
@@ -425,8 +481,14 @@ impl App {
         let whole = self.model.list_mut(id).take(news);
         let height = self.model.height(panel_of(id));
         self.model.list_mut(id).settle(height);
-        if whole && id == ListId::Events && self.model.focus == Panel::Events {
-            self.follow_choice();
+        if whole && id == ListId::Events {
+            if self.model.focus == Panel::Events {
+                self.follow_choice();
+            }
+            if self.model.moment.is_none() && self.model.walking.is_none() {
+                let at = self.model.cursor;
+                self.walk(machine::Way::To(at), "");
+            }
         }
     }
 
@@ -504,9 +566,13 @@ impl App {
                 if mark != model.cursor {
                     self.arrive(mark);
                 }
+                if let Some((walk, what)) = self.steps.pop_front() {
+                    self.begin(walk, &what);
+                }
             }
             MachineNews::Failed { ticket, why } if ticket.as_ref().is_none_or(|t| t.is_good()) => {
                 self.model.walking = None;
+                self.steps.clear();
                 if self.model.moment.is_none() {
                     self.model.no_machine = Some(why);
                 } else {
@@ -618,10 +684,6 @@ impl App {
             self.model.list_mut(id).settle(height);
         }
     }
-}
-
-fn machine_start() -> machine::Way {
-    machine::Way::To(Mark::default())
 }
 
 const fn panel_of(id: ListId) -> Panel {

@@ -95,6 +95,8 @@ impl App {
             Action::LastWrite => {
                 if let Some(start) = self.model.memory_start() {
                     let at = start.wrapping_add(self.model.memory.chosen) & !7;
+                    // What is looked at stays, wherever the stack pointer goes.
+                    self.model.memory.at = Some(start);
                     self.far(Way::LastWrite(at, 8), "looking for the last write");
                 }
             }
@@ -134,13 +136,12 @@ impl App {
     }
 
     fn leave(&mut self) {
-        let model = &mut self.model;
-        if model.walking.take().is_some_and(|w| w.tick.is_some()) {
-            self.walks.cancel();
-            model.say("stopped");
-            // The machine is where it was; so are we.
+        if self.stop_walking() {
+            // The machine is somewhere on the way; the cursor is where it was.
+            self.model.say("stopped");
             return;
         }
+        let model = &mut self.model;
         self.searches.cancel();
         for list in [&mut model.events, &mut model.log] {
             if list.rows.is_empty() {
@@ -454,16 +455,17 @@ impl App {
         let lines = crate::view::lines(&self.model, panel);
         let at = self.model.chosen_line(panel);
         let fits = |n: &usize| crate::filter::contains(&lines[*n], pattern);
+        let (at, all) = (at.min(lines.len()), 0..lines.len());
+        // On from the other end, like a search in events.
         let found = if forward {
-            (at + usize::from(!here)..lines.len()).find(fits)
+            let from = (at + usize::from(!here)).min(lines.len());
+            (from..lines.len()).chain(all).find(fits)
         } else {
-            (0..at.min(lines.len())).rev().find(fits)
+            (0..at).rev().chain(all.rev()).find(fits)
         };
         match found {
             Some(line) => self.model.chosen[panel.index()] = line,
-            None => self
-                .model
-                .alarm(format!("nothing more with `{pattern}` this way")),
+            None => self.model.alarm(format!("nothing has `{pattern}` in it")),
         }
     }
 

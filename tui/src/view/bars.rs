@@ -37,7 +37,8 @@ pub(super) fn header(model: &Model, rect: Rect, out: &mut Buffer) {
     right.push((format!("{share:.1}%"), Role::Dim));
     let total = |parts: &[(String, Role)]| parts.iter().map(|(t, _)| width(t) + 2).sum::<usize>();
     // The position stays; what is less needed goes first.
-    while total(&right) + 24 > usize::from(rect.width) && right.len() > 2 {
+    let own = width(&file.name) + 8;
+    while total(&right) + own > usize::from(rect.width) && right.len() > 2 {
         right.remove(0);
     }
     let start = usize::from(rect.width).saturating_sub(total(&right));
@@ -53,22 +54,21 @@ pub(super) fn header(model: &Model, rect: Rect, out: &mut Buffer) {
         ) + 2;
     }
     let live = if file.live { "  live" } else { "" };
-    let name = format!(
-        " {}{live}  {} ticks  {} events",
-        file.name,
-        short(file.last_tick),
-        grouped(file.events)
-    );
     let room = start.saturating_sub(1);
-    let name = if width(&name) > room {
-        fit(
-            &format!(" {}{live}", file.name),
-            room,
-            model.theme.signs.ellipsis,
-        )
-    } else {
-        name
-    };
+    let parts = [
+        format!("  {} ticks", short(file.last_tick)),
+        format!("  {} events", grouped(file.events)),
+    ];
+    let mut name = fit(
+        &format!(" {}{live}", file.name),
+        room,
+        model.theme.signs.ellipsis,
+    );
+    for part in parts {
+        if width(&name) + width(&part) <= room {
+            name.push_str(&part);
+        }
+    }
     put_styled(model, out, rect, 0, &name, bar);
 }
 

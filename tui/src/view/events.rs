@@ -20,7 +20,7 @@ const KIND: usize = 13;
 
 pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
     let list = &model.events;
-    let inside = frame(model, Panel::Events, rect, &facts(list), out);
+    let inside = frame(model, Panel::Events, rect, &facts(model, list), out);
     rows(model, Panel::Events, list, inside, out, |row, at, out| {
         let tick = format!("{:>width$}", grouped(row.tick), width = TICK - 2);
         let mut x = put(model, out, at, 1, &tick, Role::Tick) + 2;
@@ -81,20 +81,21 @@ fn log_parts(row: &Row, model: &Model) -> (String, String, Role) {
     }
 }
 
-fn facts(list: &EventList) -> String {
-    let shown = match list.total {
+/// Which event is chosen, of how many; and what passes the filter.
+fn facts(model: &Model, list: &EventList) -> String {
+    let number = list
+        .chosen()
+        .map_or_else(String::new, |row| format!("e{}", row.number));
+    let all = grouped(model.file.events);
+    if list.filter.is_open() {
+        return format!("{number} of {all}");
+    }
+    let passed = match list.total {
         Some((total, true)) => grouped(total),
         Some((total, false)) => format!("{} so far", grouped(total)),
-        None => String::new(),
+        None => model.theme.signs.waiting.to_owned(),
     };
-    let number = list.chosen().map(|row| format!("e{}", row.number));
-    let filter = if list.filter.is_open() {
-        String::new()
-    } else {
-        format!("{}  ", list.filter)
-    };
-    let number = number.unwrap_or_default();
-    format!("{filter}{number} of {shown}")
+    format!("{}  {passed} of {all}  {number}", list.filter)
 }
 
 fn rows(

@@ -9,7 +9,7 @@ use crate::panel::Panel;
 use crate::theme::Role;
 
 /// Columns of a register: its name, sixteen digits, a space.
-const REGISTER: u16 = 22;
+const REGISTER: u16 = 23;
 
 pub(super) fn draw_registers(model: &Model, rect: Rect, out: &mut Buffer) {
     let Some(moment) = &model.moment else {
@@ -55,8 +55,8 @@ pub(super) fn draw_registers(model: &Model, rect: Rect, out: &mut Buffer) {
         let name_role = if changed { Role::Changed } else { Role::Title };
         let sign = if changed { "*" } else { " " };
         put(model, out, at, x, sign, Role::Changed);
-        put(model, out, at, x + 1, &format!("{name:<4}"), name_role);
-        let end = put(model, out, at, x + 5, &format!("{value:016x}"), role);
+        put(model, out, at, x + 1, &format!("{name:<5}"), name_role);
+        let end = put(model, out, at, x + 6, &format!("{value:016x}"), role);
         if per_line == 1
             && wide
             && let Some(symbol) = model.names.name(*value)

@@ -34,6 +34,13 @@ pub enum Walk {
     LastWrite(u64, u64),
 }
 
+impl Walk {
+    /// Where it leads does not depend on where it begins.
+    pub const fn is_absolute(&self) -> bool {
+        matches!(self, Walk::To(_))
+    }
+}
+
 /// A return address on the stack, and where it leads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
@@ -57,6 +64,14 @@ pub(crate) enum WalkError {
 }
 
 type KeepGoing<'a> = &'a mut dyn FnMut(u64) -> bool;
+
+/// A breakpoint that the walk itself has set is where it was to arrive.
+fn arrival(halt: Halt, ours: bool) -> Halt {
+    match halt {
+        Halt::Breakpoint if ours => Halt::Arrived,
+        other => other,
+    }
+}
 
 /// Stack pointers further apart than this are on different stacks.
 const SAME_STACK: u64 = 64 << 10;
@@ -96,9 +111,14 @@ impl Walker<'_> {
             }
             Walk::Continue => self.timeline.forward(self.keep_going)?,
             Walk::ContinueBack => self.timeline.backward(self.keep_going)?,
-            Walk::Until(address) => self.with_breakpoint(*address, |walker| {
-                Ok(walker.timeline.forward(walker.keep_going)?)
-            })?,
+            Walk::Until(address) => {
+                let theirs = self.timeline.stops().breakpoints.contains(address);
+                self.with_breakpoint(*address, |walker| {
+                    let halt = walker.timeline.forward(walker.keep_going)?;
+                    let there = walker.timeline.registers().rip == *address;
+                    Ok(arrival(halt, there && !theirs))
+                })?
+            }
             Walk::LastWrite(address, len) => match self.back_to_write(*address, *len)? {
                 Halt::Start => return Err(WalkError::NeverWritten(*address)),
                 halt => halt,
@@ -136,9 +156,10 @@ impl Walker<'_> {
                 let here = registers.rsp();
                 let deeper = here < sp || here - sp > SAME_STACK;
                 let ours = halt == Halt::Breakpoint && registers.rip == address;
-                if !ours || !deeper || theirs.contains(&registers.rip) {
-                    return Ok(halt);
+                if ours && deeper && !theirs.contains(&address) {
+                    continue;
                 }
+                return Ok(arrival(halt, ours && !theirs.contains(&address)));
             }
         })
     }
