@@ -33,6 +33,8 @@ pub(crate) struct Names {
     files: DebugFiles,
     /// The debug image's file, and what answers for it.
     debug: Option<(PathBuf, Source)>,
+    /// Where it is, whoever has it.
+    image_path: Option<PathBuf>,
 }
 
 impl From<ViewError> for Failure {
@@ -86,11 +88,11 @@ impl Names {
         }
         let files = DebugFiles::new(args.vmlinux.clone(), folders);
         if args.no_debug {
-            let debug = None;
             return Ok(Names {
                 kernel,
                 files,
-                debug,
+                debug: None,
+                image_path: None,
             });
         }
         let (image, passed) = files
@@ -110,16 +112,18 @@ impl Names {
             let index = folder.and_then(|folder| index(&image, &folder, demand, report));
             (path, source(image, index, demand))
         });
+        let image_path = debug.as_ref().map(|(path, _)| path.clone());
         Ok(Names {
             kernel,
             files,
             debug,
+            image_path,
         })
     }
 
     /// Where the debug image is, if there is one.
     pub(crate) fn image_path(&self) -> Option<&Path> {
-        self.image.as_ref().map(DebugImage::path)
+        self.image_path.as_deref()
     }
 
     /// A resolver for addresses as the linker gave them: no machine, no modules. It takes the debug
