@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use colinux_replay::{Host, HostIdle, HostTurn, RecordConfig, Recorder};
+use colinux_replay::{ConsoleLine, Host, HostIdle, HostTurn, RecordConfig, Recorder};
 use colinux_tracer::{
     Comm, EndReason, Event, HostInfo, Levels, LogClass, MarkOrigin, Note, Options, PassageReason,
     Reader, RecordEnd, ShutdownKind, StateDigest, Writer,
@@ -200,10 +200,10 @@ struct Nobody;
 
 impl Host for Nobody {
     fn output(&mut self, _: &[u8]) {}
-    fn turn(&mut self, _: usize) -> HostTurn {
+    fn turn(&mut self, _: ConsoleLine) -> HostTurn {
         HostTurn::default()
     }
-    fn idle(&mut self, _: Option<u64>, _: usize) -> HostIdle {
+    fn idle(&mut self, _: Option<u64>, _: ConsoleLine) -> HostIdle {
         HostIdle::Jump
     }
 }
