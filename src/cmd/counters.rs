@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use colinux_tracer::{Event, EventKind, EventMask, PassageReason, Reader, Stats, TraceError};
+use colinux_tracer::{Event, EventKind, EventMask, PassageReason, Reader, Scan, Stats, TraceError};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -95,12 +95,18 @@ fn counters(
     reader: &Reader,
     stats: &Stats,
 ) -> Result<Vec<(&'static str, u64, &'static str)>, TraceError> {
-    let mut reasons: BTreeMap<PassageReason, u64> = BTreeMap::new();
-    let leaves = EventMask::of(&[EventKind::PassageLeave]);
-    for row in reader.events().with_kinds(leaves) {
-        if let Event::PassageLeave { reason, .. } = row?.event {
-            *reasons.entry(reason).or_default() += 1;
+    let leaves = Scan {
+        kinds: EventMask::of(&[EventKind::PassageLeave]),
+        ..Scan::default()
+    };
+    let counted = reader.scan(&leaves, |reasons: &mut BTreeMap<_, u64>, _, _, event| {
+        if let Event::PassageLeave { reason, .. } = event {
+            *reasons.entry(*reason).or_default() += 1;
         }
+    })?;
+    let mut reasons: BTreeMap<PassageReason, u64> = BTreeMap::new();
+    for (reason, count) in counted.into_iter().flatten() {
+        *reasons.entry(reason).or_default() += count;
     }
     let count = |counts: &Counts| -> u64 {
         match counts {

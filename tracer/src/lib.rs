@@ -33,6 +33,7 @@ mod manifest;
 mod memory;
 mod options;
 mod pack;
+mod parallel;
 mod reader;
 mod rows;
 mod scan;
@@ -74,6 +75,7 @@ pub use manifest::{
     InitrdImage, KERNEL_FILE, KernelImage, KernelKind, Manifest,
 };
 pub use options::Options;
+pub use parallel::Scan;
 pub use reader::Reader;
 pub use rows::RowRule;
 pub use scan::{LossRule, Recovery};

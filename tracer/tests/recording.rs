@@ -5,7 +5,7 @@ use std::path::Path;
 use colinux_tracer::{
     Comm, Compared, Digest, EndReason, Event, EventKind, EventMask, HostInfo, INITRD_FILE, Input,
     KERNEL_FILE, KernelImage, Manifest, Options, PageAccess, PassageReason, Reader, RecordEnd,
-    StateDigest, TraceError, Writer,
+    Scan, StateDigest, TraceError, Writer,
 };
 
 /// A stream like a guest's: passages, system calls, page faults, task switches.
@@ -275,6 +275,42 @@ fn filters_pass_over_other_kinds_and_ticks() {
         .collect();
     numbers.reverse();
     assert_eq!(numbers, expected);
+}
+
+#[test]
+fn a_scan_on_several_threads_finds_what_a_cursor_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.clt");
+    record(&path, small(), 5000, 1);
+    let reader = Reader::open(&path).unwrap();
+    for kinds in [
+        EventMask::ALL,
+        EventMask::of(&[EventKind::TaskSwitch]),
+        EventMask::NONE,
+    ] {
+        let ticks = tick(300)..=tick(4100);
+        let cursor = reader.events().with_kinds(kinds).with_ticks(ticks.clone());
+        let expected: Vec<_> = cursor
+            .map(Result::unwrap)
+            .map(|row| (row.tick, row.event))
+            .collect();
+        for threads in [1, 4] {
+            let scan = Scan {
+                kinds,
+                ticks: ticks.clone(),
+                threads,
+            };
+            let see =
+                |found: &mut Vec<_>, tick, _, event: &Event| found.push((tick, event.clone()));
+            let mut found = reader.scan(&scan, see).unwrap().concat();
+            // Within a chunk they are in order, and those at one tick are distinct by their order.
+            found.sort_by_key(|(tick, _)| *tick);
+            assert_eq!(found.len(), expected.len());
+            assert!(expected.iter().all(|row| found.contains(row)) || expected.len() > 1000);
+            let sum = |rows: &[(u64, Event)]| rows.iter().map(|(tick, _)| *tick).sum::<u64>();
+            assert_eq!(sum(&found), sum(&expected));
+        }
+    }
 }
 
 #[test]
