@@ -2,6 +2,7 @@
 
 mod common;
 
+use colinux_tracer::{Event, Reader};
 use common::Sandbox;
 use serde_json::Value;
 
@@ -218,4 +219,29 @@ fn a_recording_is_followed_while_it_is_made() {
         live.out == whole.out,
         "what was followed is not what was written"
     );
+}
+
+#[test]
+fn the_flight_recorder_keeps_the_end_and_counts_the_rest() {
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let line = "for i in $(seq 12); do ls -lR /sys/devices >/dev/null; done";
+    let events = |name: &str, options: &[&str]| {
+        let base = ["record", "--kernel", &kernel, "-s", "all=2", "-o", name];
+        sandbox.ok(&[&base[..], options, &["--", line]].concat());
+        let reader = Reader::open(sandbox.path(name)).unwrap();
+        let rows = reader.events().map(Result::unwrap);
+        rows.map(|row| (row.tick, row.event)).collect::<Vec<_>>()
+    };
+    let whole = events("whole.clt", &[]);
+    let kept = events("last.clt", &["--last", "32K"]);
+    let Event::Lost { count, first, last } = kept[0].1 else {
+        panic!("{:?}", kept[0])
+    };
+    let count = count as usize;
+    assert!(count > 0 && kept.len() > 1);
+    assert_eq!((first, last), (whole[0].0, whole[count - 1].0));
+    assert!(kept[1..] == whole[count..], "what was kept is not the end");
+    let verified = sandbox.ok(&["verify", "last.clt"]);
+    assert!(verified.out.starts_with("the same: "), "{verified}");
 }
