@@ -96,12 +96,19 @@ Examples:
   colinux-trace record -- 'dmesg | tail -3; uname -r'    run a shell line
   colinux-trace record --kernel arch/x86/boot/bzImage --initrd root.cpio --append 'panic=-1'
   colinux-trace record kernel=bzImage initrd=root.cpio mem=256 loglevel=7
+  colinux-trace record --resume boot-0                   go on where that one was left
 
 While the guest runs on a terminal, Ctrl-A x ends the recording and Ctrl-A a sends a Ctrl-A.")]
 pub(crate) struct Record {
     /// Kernel to boot: a bzImage or a vmlinux [default: the newest fetched one].
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
+    /// Go on where another recording was left, at its last checkpoint: the new one holds all of it.
+    #[arg(long, value_name = "TRACE", conflicts_with_all = [
+        "kernel", "initrd", "append", "memory", "seed", "ns_per_tick", "epoch", "levels", "no_trace",
+        "last", "digest_interval", "as_bzimage", "pack", "words", "command",
+    ])]
+    pub(crate) resume: Option<PathBuf>,
     /// Initial RAM disk [default: made, with busybox].
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,

@@ -29,7 +29,7 @@ pub mod watch;
 pub use divergence::{Divergence, Verdict};
 pub use error::ReplayError;
 pub use position::{Position, PositionError};
-pub use record::{ConsoleLine, Host, HostIdle, HostTurn, Outcome, Recorder};
+pub use record::{ConsoleLine, Host, HostIdle, HostTurn, Outcome, Recorder, ResumeError};
 pub use runner::{EventSink, Moment, NoSink, Runner};
 pub use session::Session;
 pub use setup::{RecordConfig, SetupError};

@@ -1,6 +1,8 @@
 //! Recording: a machine that runs live, and everything that comes from outside written down before
 //! the guest acts on it.
 
+mod resume;
+
 use colinux_driver::jit::Tier;
 use colinux_driver::machine::Unsupported;
 use colinux_driver::passage::Shutdown;
@@ -15,6 +17,8 @@ use crate::checkpoint::keeper::Keeper;
 use crate::error::ReplayError;
 use crate::runner::{EventSink, Moment, Runner};
 use crate::setup::{self, RecordConfig};
+
+pub use resume::ResumeError;
 
 /// What the host wants at one of its turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,10 +215,7 @@ impl Recorder {
         closing: impl FnOnce(u64) -> HostInfo,
     ) -> Result<Outcome, ReplayError> {
         let ending = self.record(host)?;
-        if matches!(
-            ending.reason,
-            EndReason::GuestShutdown | EndReason::TickLimit
-        ) {
+        if ending.reason != EndReason::Unsupported {
             self.checkpoint()?;
         }
         let digest = self.runner.digest();

@@ -120,6 +120,24 @@ impl Searcher {
     }
 }
 
+/// Where stretches are to begin, from the places where they can, the latest first. The latest are
+/// short, since there the stop is wanted; the others longer and longer, since going on costs less than
+/// going elsewhere.
+pub(crate) fn beginnings(places: &[u64]) -> Vec<u64> {
+    let most = (places.len() / (3 * threads())).max(1);
+    let mut chosen = Vec::new();
+    let (mut at, mut size) = (0, 1);
+    while at < places.len() {
+        let last = (at + size - 1).min(places.len() - 1);
+        chosen.push(places[last]);
+        at = last + 1;
+        if chosen.len().is_multiple_of(threads()) {
+            size = (size * 2).min(most);
+        }
+    }
+    chosen
+}
+
 /// How many threads are worth starting.
 pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
@@ -178,4 +196,20 @@ pub(crate) fn search(
         Some((_, found)) => found,
         None => Found::Nothing,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_grow_and_leave_nothing_out() {
+        for count in [1, 2, 7, 55, 1000] {
+            let places: Vec<u64> = (0..count).rev().collect();
+            let chosen = beginnings(&places);
+            assert_eq!(chosen.last(), Some(&0), "{count}");
+            assert_eq!(chosen[0], count - 1);
+            assert!(chosen.is_sorted_by(|a, b| a > b));
+        }
+    }
 }

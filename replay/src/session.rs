@@ -36,6 +36,8 @@ pub struct Session {
     given: usize,
     end: Option<RecordEnd>,
     last_tick: u64,
+    /// The recording ends while the guest is idle, woken by its last input.
+    ends_idle: bool,
 }
 
 impl Session {
@@ -75,7 +77,16 @@ impl Session {
         let last_tick = end
             .as_ref()
             .map_or(last_event.max(last_input), |end| end.tick);
+        // The guest's own end, or that of the ticks, comes whether it is idle or not.
+        let ends_idle = end.as_ref().is_some_and(|end| {
+            let own = [EndReason::TickLimit, EndReason::GuestShutdown];
+            let idle = inputs.last().is_some_and(|(tick, input)| {
+                *tick == end.tick && matches!(input, Input::IdleWarp { .. })
+            });
+            idle && !own.contains(&end.reason)
+        });
         Ok(Session {
+            ends_idle,
             runner,
             manifest,
             inputs,
@@ -98,6 +109,7 @@ impl Session {
             given: 0,
             end: self.end,
             last_tick: self.last_tick,
+            ends_idle: self.ends_idle,
         }
     }
 
@@ -114,6 +126,11 @@ impl Session {
     /// The machine, for reading memory and console.
     pub fn runner_mut(&mut self) -> &mut Runner {
         &mut self.runner
+    }
+
+    /// Its machine, to go on with.
+    pub(crate) fn into_runner(self) -> Runner {
+        self.runner
     }
 
     /// How the recording ended, if it ended in order.
@@ -211,6 +228,9 @@ impl Session {
     }
 
     fn idle(&mut self, tick: u64, deadline: Option<VirtualTime>) -> Result<Progress, ReplayError> {
+        if self.ends_idle && self.next_input().is_none() && tick >= self.last_tick {
+            return Ok(Progress::End(None));
+        }
         // The guest may be idle more than once at one tick, when a deadline wakes nobody. A recorded
         // wake-up belongs to the halt whose deadline is after it.
         let woken = match self.next_input() {

@@ -443,10 +443,18 @@ impl Timeline {
         stops: &Stops,
         keep_going: KeepGoing<'_>,
     ) -> Result<Option<Found>, TimelineError> {
+        let mut places = Vec::new();
+        let mut next = upper.tick.checked_sub(1);
+        while let Some(tick) = next {
+            let kept = self.checkpoints.at_or_before(tick);
+            let kept = kept.max(self.stored.at_or_before(tick)).unwrap_or(0);
+            places.push(kept);
+            next = kept.checked_sub(1);
+        }
         let mut stretches = Vec::new();
         let mut to = upper;
-        while let Some(tick) = to.tick.checked_sub(1) {
-            let kept = self.bring(tick);
+        for kept in search::beginnings(&places) {
+            let kept = self.bring(kept);
             let Some(from) = self.checkpoints.get(kept) else {
                 return Ok(None);
             };

@@ -125,14 +125,14 @@ struct Part {
 }
 
 /// A session at power-on with what is needed to put it elsewhere.
-struct Opened {
-    session: Session,
-    checkpoints: Checkpoints,
-    stored: Stored,
+pub(crate) struct Opened {
+    pub(crate) session: Session,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) stored: Stored,
 }
 
 impl Opened {
-    fn open(reader: &Reader, tier: Tier) -> Result<Self, ReplayError> {
+    pub(crate) fn open(reader: &Reader, tier: Tier) -> Result<Self, ReplayError> {
         let mut session = Session::open(reader)?;
         session.runner_mut().machine_mut().set_tier(tier);
         Ok(Opened {
@@ -144,7 +144,7 @@ impl Opened {
 
     /// The checkpoint at a tick; the machine must be at power-on still, or have been put elsewhere by
     /// this.
-    fn checkpoint(&mut self, tick: u64) -> Option<Arc<Checkpoint>> {
+    pub(crate) fn checkpoint(&mut self, tick: u64) -> Option<Arc<Checkpoint>> {
         let machine = self.session.runner_mut().machine_mut();
         if !self.checkpoints.has(0) {
             let hooks = HookState::default();

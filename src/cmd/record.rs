@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use colinux_driver::boot;
 use colinux_driver::passage::Shutdown;
 use colinux_replay::setup::RecordConfig;
-use colinux_replay::{Outcome, Recorder, ReplayError, record};
-use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options};
+use colinux_replay::{Outcome, Recorder, ReplayError, ResumeError, record};
+use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options, Reader};
 
 use crate::args::{FailOn, Record};
 use crate::console::{self, Console};
@@ -29,6 +29,9 @@ const CMDLINE_COMMAND: &str = "quiet loglevel=3";
 
 pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
     let mut args = Args::from(args)?;
+    if let Some(trace) = &args.record.resume {
+        return resume(&args, trace, report);
+    }
     let cache = Cache::open()?;
     let kernel_path = match args.kernel.take() {
         Some(path) => path,
@@ -62,11 +65,51 @@ pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
         as_bzimage: args.record.as_bzimage,
         command: command_info(args.record),
     };
+    let begin = |output: &Path, options, host: &HostInfo, limit| {
+        Recorder::create(config, output, options, host, limit).map_err(|error| {
+            let boots = matches!(error, ReplayError::Setup(_));
+            let mut failure = Failure::from(error);
+            if boots {
+                let path = kernel_path.display();
+                failure.message = format!("cannot boot {path}: {}", failure.message);
+            }
+            failure
+        })
+    };
+    record_as(&args, &name, &kernel_path, begin, report)
+}
+
+/// Goes on where another recording was left.
+fn resume(args: &Args<'_>, trace: &Path, report: &Report) -> Result<u8, Failure> {
+    let path = store::find(Some(trace))?;
+    let reader = Reader::open(&path)?;
+    if let Some(recovery) = reader.recovery() {
+        report.note(format!("{}: {recovery}", path.display()));
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+    let begin = |output: &Path, options, host: &HostInfo, limit| {
+        Recorder::resume(&reader, output, options, host, limit).map_err(|error| match error {
+            ResumeError::Replay(error) => error.into(),
+            other => Failure::new(exit::FAILED, format!("{}: {other}", path.display())),
+        })
+    };
+    record_as(args, name.trim_end_matches('-'), &path, begin, report)
+}
+
+/// Records under a name, as one that begins like this.
+fn record_as(
+    args: &Args<'_>,
+    name: &str,
+    kernel: &Path,
+    begin: impl FnOnce(&Path, Options, &HostInfo, u64) -> Result<Recorder, Failure>,
+    report: &Report,
+) -> Result<u8, Failure> {
     let (output, ours) = match &args.record.output {
         Some(path) => (path.clone(), false),
-        None => (store::reserve(&name)?, true),
+        None => (store::reserve(name)?, true),
     };
-    let outcome = record_to(&args, config, &output, ours, &kernel_path, report);
+    let outcome = record_to(args, begin, &output, ours, kernel, report);
     if outcome.is_err() && ours && fs::metadata(&output).is_ok_and(|m| m.len() == 0) {
         // The reserved name of a recording that never began.
         let _ = fs::remove_file(&output);
@@ -76,7 +119,7 @@ pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
 
 fn record_to(
     args: &Args<'_>,
-    config: RecordConfig,
+    begin: impl FnOnce(&Path, Options, &HostInfo, u64) -> Result<Recorder, Failure>,
     output: &Path,
     ours: bool,
     kernel: &Path,
@@ -91,14 +134,7 @@ fn record_to(
     let mut host = host_info(kernel);
     console::survive_size_limits()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
-    let recorder = Recorder::create(config, output, options, &host, limit).map_err(|error| {
-        let boots = matches!(error, ReplayError::Setup(_));
-        let mut failure = Failure::from(error);
-        if boots {
-            failure.message = format!("cannot boot {}: {}", kernel.display(), failure.message);
-        }
-        failure
-    })?;
+    let recorder = begin(output, options, &host, limit)?;
     let recorder = recorder
         .until_panic(args.record.until == Some(Until::Panic))
         .checkpoints(args.record.checkpoint_interval.0)

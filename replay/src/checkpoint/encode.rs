@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cpio;
-use super::form::{Body, Row, xor};
+use super::form::{Body, Row};
 use super::pages::PAGE;
+use super::runs;
 
 /// Bytes of pages' earlier contents that are remembered, so that a page can be told by what changed.
 const BASES_BYTES_MAX: usize = 24 << 20;
@@ -15,8 +16,6 @@ const BASES_BYTES_MAX: usize = 24 << 20;
 /// remembered; later, nearly all that is still to be written differs from it altogether. The first of
 /// a new chain is relative to the anchor.
 pub(crate) const ANCHOR: u32 = 7;
-/// A page in which more bytes than this changed is told whole: it packs better.
-const CHANGED_BYTES_MAX: usize = PAGE / 2;
 
 /// What RAM holds at power-on: pieces with their offsets, later ones over earlier ones.
 pub(crate) type Image = Vec<(u64, Vec<u8>)>;
@@ -148,8 +147,6 @@ impl Encoder {
             return Some(Row::Copy(*other));
         }
         self.holders.insert(hash, page);
-        let start = data.len();
-        data.extend_from_slice(bytes);
         let copy: Box<[u8]> = bytes.into();
         let old = self.bases.insert(page, (self.clock, copy));
         let old = match (old, &self.power_on) {
@@ -164,15 +161,12 @@ impl Encoder {
             _ => None,
         };
         // Only what the page held before can be told apart from it.
-        let Some(old) = old.filter(|old| self::hash(old) == before) else {
-            return Some(Row::Whole);
-        };
-        xor(&mut data[start..], &old);
-        let changed = data[start..].iter().filter(|byte| **byte != 0).count();
-        if changed <= CHANGED_BYTES_MAX {
-            return Some(Row::Xor);
+        if let Some(old) = old.filter(|old| self::hash(old) == before)
+            && runs::put(bytes, &old, data)
+        {
+            return Some(Row::Changes);
         }
-        data[start..].copy_from_slice(bytes);
+        data.extend_from_slice(bytes);
         Some(Row::Whole)
     }
 

@@ -10,6 +10,7 @@ use colinux_driver::snapshot::MachineState;
 use serde::{Deserialize, Serialize};
 
 use super::pages::{PAGE, Pages, Pool};
+use super::runs;
 use crate::hooks::HookState;
 
 /// Layout of [`Body`]. A build refuses others, and goes by an earlier checkpoint or power-on instead.
@@ -45,8 +46,8 @@ pub(crate) enum Row {
     PowerOn { offset: u64, len: u16 },
     /// The next bytes of the data.
     Whole,
-    /// What the page held in the parent, XOR the next bytes of the data.
-    Xor,
+    /// What the page held in the parent, with the changes that the data has next.
+    Changes,
 }
 
 /// The TLB by columns, as differences: neighbours differ little, and so it packs well.
@@ -155,13 +156,7 @@ impl Body {
             if page >= count {
                 return Err(format!("page {page} is outside of RAM"));
             }
-            let mut next = || -> Result<&[u8], String> {
-                let (now, rest) = data
-                    .split_at_checked(PAGE)
-                    .ok_or("the content of pages is too short")?;
-                data = rest;
-                Ok(now)
-            };
+            let short = || "the content of pages is too short".to_owned();
             let version = match row {
                 Row::Zero => Arc::clone(pool.zero()),
                 Row::Copy(from) => match pages.get(*from as usize) {
@@ -174,12 +169,14 @@ impl Body {
                     power_on.read(*offset, &mut buffer[..len]);
                     pool.version(&buffer, None)
                 }
-                Row::Whole => pool.version(next()?, None),
-                Row::Xor => {
-                    buffer.copy_from_slice(next()?);
-                    if let Some(before) = pages.get(page) {
-                        xor(&mut buffer, before);
-                    }
+                Row::Whole => {
+                    let (now, rest) = data.split_at_checked(PAGE).ok_or_else(short)?;
+                    data = rest;
+                    pool.version(now, None)
+                }
+                Row::Changes => {
+                    buffer.copy_from_slice(pages.get(page).unwrap_or(pool.zero()));
+                    data = runs::apply(data, &mut buffer).ok_or_else(short)?;
                     pool.version(&buffer, None)
                 }
             };
@@ -190,12 +187,5 @@ impl Body {
         } else {
             Err("the content of pages is too long".to_owned())
         }
-    }
-}
-
-/// `a ^= b`
-pub(crate) fn xor(a: &mut [u8], b: &[u8]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a ^= b;
     }
 }

@@ -15,9 +15,9 @@ use super::pages::{PAGE, take_dirty};
 use crate::runner::Runner;
 
 /// Ticks between checkpoints at the beginning of a recording, unless asked otherwise.
-pub(crate) const INTERVAL_TICKS: u64 = 50_000_000;
+pub(crate) const INTERVAL_TICKS: u64 = 25_000_000;
 /// In a long recording they lie so many times closer together than power-on is away.
-const SPREAD: u64 = 32;
+const SPREAD: u64 = 64;
 /// A chain of checkpoints, each relative to the one before, may hold so many times the pages that
 /// were written since the anchor: then the next is relative to that, so that none is far from it.
 const CHAIN_FACTOR: usize = 3;
@@ -77,13 +77,20 @@ pub(crate) struct Keeper {
     interval: Interval,
     next: u64,
     id: u32,
+    /// How many were taken.
+    taken: u32,
+    anchor: Option<u32>,
     parent: Option<u32>,
+    /// The next one tells all pages, whatever was written since power-on.
+    all: bool,
     /// Pages in the checkpoints of the chain.
     chain: usize,
     /// Pages written since the anchor, one bit each.
     written: Vec<u64>,
     last: Option<u64>,
     encoding: Arc<Mutex<Encoding>>,
+    /// Buffers that were used before: fresh memory costs more than what is copied into it.
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Keeper {
@@ -112,17 +119,37 @@ impl Keeper {
             interval: Interval::default(),
             next: Interval::default().after(0),
             id: 0,
+            taken: 0,
+            anchor: None,
             parent: None,
+            all: false,
             chain: 0,
             written: vec![0; pages.div_ceil(64)],
             last: None,
             encoding: Arc::new(Mutex::new(encoding)),
+            spare: Arc::default(),
         }
+    }
+
+    /// For a machine that goes on at a tick, after other checkpoints than its own.
+    pub(crate) fn going_on(machine: &mut Machine, image: Image, id: u32, tick: u64) -> Self {
+        let mut keeper = Self::new(machine, Vec::new(), None);
+        let encoding = Encoding {
+            image,
+            initrd: None,
+            pages: machine.core().ram.page_count(),
+            encoder: None,
+        };
+        keeper.encoding = Arc::new(Mutex::new(encoding));
+        keeper.id = id;
+        keeper.all = true;
+        keeper.last = Some(tick);
+        keeper
     }
 
     pub(crate) fn set_interval(&mut self, interval: Interval) {
         self.interval = interval;
-        self.next = interval.after(0);
+        self.next = interval.after(self.last.unwrap_or(0));
     }
 
     /// Whether one was taken so shortly before a tick that another is of no use.
@@ -153,17 +180,24 @@ impl Keeper {
         let digest = runner.digest();
         let mut numbers = take_dirty(runner.machine_mut());
         let mut anew = false;
-        if self.id > ANCHOR {
+        if std::mem::take(&mut self.all) {
+            let ram = &runner.machine().core().ram;
+            numbers = (0..ram.page_count()).collect();
+            numbers.retain(|page| ram.is_allocated(*page));
+        }
+        if let Some(anchor) = self.anchor {
             for page in &numbers {
                 self.written[page / 64] |= 1 << (page % 64);
             }
             let ever = self.written.iter().map(|word| word.count_ones() as usize);
             let most = (CHAIN_FACTOR * ever.sum::<usize>()).max(CHAIN_PAGES_MIN);
             anew = self.chain + numbers.len() > most;
+            if anew {
+                self.parent = Some(anchor);
+            }
         }
         if anew {
             self.chain = 0;
-            self.parent = Some(ANCHOR);
             let bits = 0..self.written.len() * 64;
             numbers = bits
                 .filter(|page| self.written[page / 64] >> (page % 64) & 1 != 0)
@@ -171,8 +205,14 @@ impl Keeper {
         }
         self.chain += numbers.len();
         let ram = &runner.machine().core().ram;
+        let spare = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let mut written = Written {
             anew,
+            bytes: spare.unwrap_or_default(),
             ..Written::default()
         };
         written.bytes.reserve_exact(numbers.len() * PAGE);
@@ -185,13 +225,24 @@ impl Keeper {
             .map(|hooks| hooks.state())
             .unwrap_or_default();
         let body = Body::new(self.parent, given, hooks, runner.machine().state());
-        let encoding = Arc::clone(&self.encoding);
+        let (encoding, spare) = (Arc::clone(&self.encoding), Arc::clone(&self.spare));
         let id = self.id;
         self.parent = Some(id);
+        if self.taken == ANCHOR {
+            self.anchor = Some(id);
+        }
+        self.taken += 1;
         self.id += 1;
         let bytes = move || {
             let mut encoding = encoding.lock().unwrap_or_else(PoisonError::into_inner);
-            encoding.encoder().encode(body, &written)
+            let bytes = encoding.encoder().encode(body, &written);
+            let mut buffer = written.bytes;
+            buffer.clear();
+            spare
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(buffer);
+            bytes
         };
         writer.checkpoint_later(tick, id, digest, Box::new(bytes))
     }
@@ -212,9 +263,9 @@ mod tests {
         };
         let near = ticks(Interval::Spread, 1_600_000_000);
         assert_eq!((near[0], near[1]), (INTERVAL_TICKS, 2 * INTERVAL_TICKS));
-        assert_eq!(near.len(), 32);
+        assert_eq!(near.len(), 64);
         let far = ticks(Interval::Spread, 100_000_000_000);
-        assert!(far.len() < 250, "{}", far.len());
+        assert!(far.len() < 500, "{}", far.len());
         assert_eq!(ticks(Interval::Every(7), 20), [7, 14, 21]);
         assert_eq!(Interval::Never.after(5), u64::MAX);
     }

@@ -13,6 +13,7 @@ mod encode;
 mod form;
 pub(crate) mod keeper;
 mod pages;
+mod runs;
 pub(crate) mod stored;
 
 use std::collections::BTreeMap;

@@ -36,6 +36,24 @@ impl Pages {
         Arc::make_mut(&mut self.0[piece])[page % PIECE_PAGES] = version;
     }
 
+    /// All that has been touched, in pieces with their offsets.
+    pub(crate) fn image(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
+        for page in 0..self.0.len() * PIECE_PAGES {
+            let Some(content) = self.get(page) else {
+                continue;
+            };
+            let at = page as u64 * PAGE_SIZE;
+            match pieces.last_mut() {
+                Some((start, bytes)) if *start + bytes.len() as u64 == at => {
+                    bytes.extend_from_slice(content);
+                }
+                _ => pieces.push((at, content.to_vec())),
+            }
+        }
+        pieces
+    }
+
     /// Reads bytes by their offset in RAM; what has not been touched is zero.
     pub(crate) fn read(&self, offset: u64, out: &mut [u8]) {
         let mut done = 0;

@@ -8,12 +8,14 @@ mod memory;
 mod monitor;
 mod resume;
 mod reverse;
+mod script;
 mod server;
 mod target;
 mod wire;
 mod xml;
 
 pub(crate) use memory::{read_physical, read_virtual};
+pub use script::converse_with;
 pub use server::{Listen, ListenError, ServeError, Server};
 pub(crate) use xml::register_number;
 

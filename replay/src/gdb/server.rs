@@ -226,7 +226,7 @@ fn remove_dead_socket(path: &Path) {
 }
 
 /// Talks to one debugger until it leaves; says how that was.
-fn converse<S>(stream: S, debuggee: &mut Debuggee) -> Result<String, TimelineError>
+pub(super) fn converse<S>(stream: S, debuggee: &mut Debuggee) -> Result<String, TimelineError>
 where
     S: ConnectionExt<Error = io::Error>,
 {

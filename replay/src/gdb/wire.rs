@@ -95,8 +95,16 @@ fn conditions(payload: &str) -> Option<(u64, Vec<Condition>)> {
 
 /// A packet on the wire: the payload between `$` and `#`, and two digits of its sum.
 pub(crate) fn framed(payload: &str) -> Vec<u8> {
-    let sum = payload.bytes().fold(0u8, u8::wrapping_add);
-    format!("${payload}#{sum:02x}").into_bytes()
+    framed_bytes(payload.as_bytes())
+}
+
+/// The same of any bytes.
+pub(crate) fn framed_bytes(payload: &[u8]) -> Vec<u8> {
+    let sum = payload.iter().copied().fold(0u8, u8::wrapping_add);
+    let mut packet = vec![b'$'];
+    packet.extend_from_slice(payload);
+    packet.extend_from_slice(format!("#{sum:02x}").as_bytes());
+    packet
 }
 
 impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
