@@ -14,9 +14,9 @@ pub struct Options {
     pub batch_rows: usize,
     /// Batches that may wait for the writer thread before the guest waits for it.
     pub queue_batches: usize,
-    /// Compression level of events and inputs.
+    /// Compression level of events, inputs and checkpoints.
     pub event_level: i32,
-    /// Compression level of boot files and checkpoints.
+    /// Compression level of boot files.
     pub file_level: i32,
     /// Flight recorder: keep only about this many last bytes of events, in memory, and write them at
     /// the end. Inputs are all kept, and written as ever.

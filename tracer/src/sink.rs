@@ -53,7 +53,7 @@ pub(crate) struct Sink {
     pub(crate) index: Index,
     options: Options,
     schema: Schema,
-    packer: Packer,
+    pub(crate) packer: Packer,
     pub(crate) file_packer: Packer,
     pub(crate) streams: BTreeMap<u16, EventStream>,
     inputs: RowBuffer,

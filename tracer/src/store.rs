@@ -113,7 +113,13 @@ impl Sink {
             } else {
                 FLAG_NEEDED | FLAG_ASIDE
             };
-            let chunk = self.file_packer.pack(draft, Vec::new(), piece);
+            // Checkpoints come while the guest runs: they are packed as quickly as events.
+            let packer = if compared {
+                &mut self.file_packer
+            } else {
+                &mut self.packer
+            };
+            let chunk = packer.pack(draft, Vec::new(), piece);
             self.write_chunk(chunk)?;
         }
         self.contents.insert((digest, compared), first_chunk);
