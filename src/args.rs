@@ -438,6 +438,8 @@ Examples:
   colinux-trace symbols --at @1.2G ffffffffc0002010      with the modules loaded there
   colinux-trace symbols --kernel bzImage --vmlinux vmlinux < addresses
   colinux-trace symbols --type task_struct
+  colinux-trace symbols --at @1.2G --print init_task.comm --print 'current.mm->pgd'
+  colinux-trace symbols --at end --print '(task_struct)init_task.tasks'
 
 Exit code 1 when something has no name.")]
 pub(crate) struct Symbols {
@@ -457,6 +459,10 @@ pub(crate) struct Symbols {
     /// Show the layout of a type.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
+    /// Show a value in the guest's memory at that position: a variable, `current`, or (TYPE)PLACE,
+    /// then .MEMBER, ->MEMBER and [INDEX].
+    #[arg(long = "print", value_name = "EXPRESSION", requires = "at")]
+    pub(crate) prints: Vec<String>,
     #[command(flatten)]
     pub(crate) debug: DebugArgs,
     /// One JSON object a line.

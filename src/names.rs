@@ -67,7 +67,7 @@ impl Names {
         let named = |why: &dyn std::fmt::Display| {
             Failure::new(exit::SYMBOLS, format!("{}: {why}", path.display()))
         };
-        let bytes = fs::read(path).map_err(|error| named(&error))?;
+        let bytes = FileMap::open(path).map_err(|error| Failure::new(exit::SYMBOLS, error))?;
         let kernel = GuestKernel::from_file(&bytes, false).map_err(|error| named(&error))?;
         let beside = path.parent().map(Path::to_owned);
         Self::with(kernel, beside, args, demand, report)

@@ -10,6 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod info;
 pub(crate) mod ls;
 pub(crate) mod origin;
+pub(crate) mod print;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod scene;

@@ -8,6 +8,7 @@ use colinux_symbols::{Gva, Resolver};
 use colinux_tracer::Reader;
 use serde_json::{Map, Value, json};
 
+use super::print::Printer;
 use super::state::Moment;
 use crate::args::{At, Symbols};
 use crate::exit::{self, Failure};
@@ -19,7 +20,7 @@ use crate::store;
 const MANY: usize = 2_000;
 
 pub(crate) fn run(args: &Symbols, report: &Report) -> Result<u8, Failure> {
-    let demand = if args.what.is_empty() && args.types.is_empty() || args.what.len() >= MANY {
+    let demand = if reads_input(args) || args.what.len() >= MANY {
         Demand::Many
     } else {
         Demand::Few
@@ -49,6 +50,12 @@ pub(crate) fn run(args: &Symbols, report: &Report) -> Result<u8, Failure> {
         Some(moment) => names.resolver(moment.timeline.machine_mut(), report),
         None => names.linked(),
     };
+    if let Some(moment) = moment.as_mut().filter(|_| !args.prints.is_empty()) {
+        let printer = Printer::new(&names, &resolver, moment.timeline.machine_mut())?;
+        for text in &args.prints {
+            report.line(printer.line(text, args.json)?);
+        }
+    }
     let asked = Asked {
         roots: source_roots(&resolver),
         resolver,
@@ -58,7 +65,7 @@ pub(crate) fn run(args: &Symbols, report: &Report) -> Result<u8, Failure> {
     for what in &args.what {
         missing += usize::from(!asked.answer(what, report));
     }
-    if args.what.is_empty() && args.types.is_empty() {
+    if reads_input(args) {
         for line in io::stdin().lock().lines() {
             let line = line.map_err(|error| {
                 Failure::new(exit::ENVIRONMENT, format!("standard input: {error}"))
@@ -69,6 +76,11 @@ pub(crate) fn run(args: &Symbols, report: &Report) -> Result<u8, Failure> {
         }
     }
     Ok(if missing > 0 { exit::FAILED } else { 0 })
+}
+
+/// Nothing was asked on the command line.
+fn reads_input(args: &Symbols) -> bool {
+    args.what.is_empty() && args.types.is_empty() && args.prints.is_empty()
 }
 
 struct Asked {

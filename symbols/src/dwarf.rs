@@ -7,6 +7,7 @@
 mod lines;
 mod relocate;
 mod sweep;
+mod types;
 mod unit;
 mod walk;
 
@@ -24,6 +25,7 @@ use crate::error::SymbolError;
 use crate::image::{BuildId, Image};
 use crate::map::FileMap;
 
+pub use types::TypeName;
 pub(crate) use unit::{NONE, UnitTable};
 
 pub(crate) type Slice<'d> = EndianSlice<'d, LittleEndian>;

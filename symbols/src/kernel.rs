@@ -138,13 +138,16 @@ impl Kernel {
         read_tasks(memory, &self.hooks, slide)
     }
 
+    /// Where CPU 0 keeps the pointer to the task that it runs.
+    pub fn current_slot<M: GuestMemory + ?Sized>(&self, memory: &M, slide: Slide) -> Option<Gva> {
+        let per_cpu = self.hooks.data.per_cpu_offset?.run(slide);
+        Some(Gva(memory.u64_at(per_cpu.0)?).plus(self.hooks.data.current_task?))
+    }
+
     /// The task that runs on CPU 0.
     pub fn current<M: GuestMemory + ?Sized>(&self, memory: &M, slide: Slide) -> Option<Task> {
-        let per_cpu = self.hooks.data.per_cpu_offset?.run(slide);
-        let at = memory
-            .u64_at(per_cpu.0)?
-            .wrapping_add(self.hooks.data.current_task?);
-        read_task(memory, &self.hooks.task, Gva(memory.u64_at(at)?)).ok()
+        let task = memory.u64_at(self.current_slot(memory, slide)?.0)?;
+        read_task(memory, &self.hooks.task, Gva(task)).ok()
     }
 
     /// The guest's kernel log.

@@ -12,6 +12,7 @@ mod bytes;
 pub mod dmesg;
 pub mod dwarf;
 pub mod error;
+pub mod expr;
 pub mod find;
 pub mod hooks;
 pub mod image;

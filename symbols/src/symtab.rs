@@ -40,6 +40,10 @@ impl Symtab {
     pub fn lookup(&self, addr: LinkAddr) -> Option<Symbol<'_>> {
         let next = self.entries.partition_point(|e| e.0 <= addr.0);
         let start = self.entries.get(next.checked_sub(1)?)?.0;
+        // The last label of the lower half (absolute symbols) does not reach into the upper one.
+        if start >> 63 != addr.0 >> 63 {
+            return None;
+        }
         let first = self.entries[..next].partition_point(|e| e.0 < start);
         let (_, size, name, len) = self.entries[first];
         let end = if size > 0 {
