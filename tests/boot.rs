@@ -123,6 +123,8 @@ fn a_cut_recording_replays_up_to_the_cut() {
         "whole.clt",
         "-s",
         "all=2",
+        "--checkpoint-interval",
+        "0",
         "--until",
         "@300M",
     ]);

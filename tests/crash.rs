@@ -201,7 +201,15 @@ fn a_disk_that_fills_up_ends_the_recording_in_order() {
     let sandbox = Sandbox::new();
     let kernel = common::kernel("6.1");
     let line = "while :; do ls -lR /sys/devices; done";
-    let start = ["record", "--kernel", &kernel, "-f"];
+    // Without checkpoints, which would fill it before there are events.
+    let start = [
+        "record",
+        "--kernel",
+        &kernel,
+        "-f",
+        "--checkpoint-interval",
+        "0",
+    ];
     let record = |name: &str, rest: &[&str]| {
         let start = start.iter().copied();
         let args = start.chain(["-o", name]).chain(rest.iter().copied());
