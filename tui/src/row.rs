@@ -4,6 +4,7 @@ use colinux_tracer::{Comm, Cursor, Event, EventKind, EventMask, EventRow, Reader
 
 use crate::describe;
 use crate::names::Names;
+use crate::text::{fit, pad};
 
 /// Who was running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +19,15 @@ impl Who {
     /// `comm-tid`.
     pub fn label(&self) -> String {
         format!("{}-{}", self.comm, self.tid)
+    }
+
+    /// The same in so many columns: what is cut off is of the name, since the number tells tasks of
+    /// one name apart.
+    pub fn label_in(&self, columns: usize, mark: &str) -> String {
+        let number = format!("-{}", self.tid);
+        let room = columns.saturating_sub(number.len());
+        let name = fit(&self.comm.to_text(), room, mark);
+        pad(&format!("{name}{number}"), columns, mark)
     }
 
     /// Who leaves in a task switch, and who comes.

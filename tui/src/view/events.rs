@@ -15,7 +15,7 @@ use crate::theme::Role;
 
 /// Columns of the tick, the task and the kind.
 const TICK: usize = 15;
-const WHO: usize = 14;
+const WHO: usize = 15;
 const KIND: usize = 13;
 
 pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
@@ -26,8 +26,10 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
         let mut x = put(model, out, at, 1, &tick, Role::Tick) + 2;
         let ellipsis = model.theme.signs.ellipsis;
         if at.width >= 64 {
-            let who = row.who.map(|who| who.label()).unwrap_or_default();
-            x = put(model, out, at, x, &pad(&who, WHO, ellipsis), Role::Task) + 1;
+            let who = row
+                .who
+                .map_or_else(|| " ".repeat(WHO), |who| who.label_in(WHO, ellipsis));
+            x = put(model, out, at, x, &who, Role::Task) + 1;
         }
         let kind = row.event.kind();
         x = put(

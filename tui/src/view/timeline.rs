@@ -139,7 +139,7 @@ fn draw_lanes(
                     out,
                     at,
                     0,
-                    &pad(&lane.who.label(), columns, ellipsis),
+                    &lane.who.label_in(columns, ellipsis),
                     role,
                 );
                 let style = model.theme.style(role);
