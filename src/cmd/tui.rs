@@ -1,7 +1,6 @@
 //! `tui`: a recording on the screen.
 
 use std::env;
-use std::path::PathBuf;
 use std::process::Command;
 
 use colinux_replay::Mark;
@@ -10,6 +9,7 @@ use colinux_tui::{Options, Palette, Places, Theme, TuiError};
 
 use crate::args::{Colors, Tui};
 use crate::exit::{self, Failure};
+use crate::guest::cache::Cache;
 use crate::report::Report;
 use crate::store;
 
@@ -21,6 +21,8 @@ pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
         Colors::Sixteen => Palette::Sixteen,
         Colors::None => Palette::Mono,
     });
+    let cache = Cache::open().ok();
+    let in_cache = |name: &str| cache.as_ref().map(|cache| cache.root().join(name));
     let options = Options {
         theme: Theme::of_environment(palette, args.ascii),
         mouse: !args.no_mouse,
@@ -28,7 +30,8 @@ pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
         places: Places {
             vmlinux: args.vmlinux.clone(),
             sources: args.source.clone(),
-            cache: cache(),
+            kernels: in_cache("kernels"),
+            cache: in_cache("symbols"),
         },
     };
     let vmlinux = args.vmlinux.clone();
@@ -54,13 +57,4 @@ pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
         Err(TuiError::Trace(error)) => Err(error.into()),
         Err(error) => Err(Failure::new(exit::ENVIRONMENT, error)),
     }
-}
-
-/// Where indexes of symbols are kept: in the user's cache folder.
-fn cache() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let folder = set("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-    Some(folder.join("colinux-trace"))
 }

@@ -2,26 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use colinux_symbols::BuildId;
 use colinux_symbols::modules::Module;
-use colinux_symbols::orc::{OrcLayout, OrcTable};
-use colinux_symbols::{Btf, Gva, Hooks, Image, Kallsyms, Slide};
+use colinux_symbols::{Gva, Slide};
 
 /// What a kernel says of itself. Made once, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Kernel {
-    /// Names of addresses.
-    pub names: Option<Arc<Kallsyms>>,
-    /// Types.
-    pub btf: Option<Arc<Btf>>,
-    /// Where its lists begin, and how its structures are laid out.
-    pub hooks: Option<Hooks>,
-    /// How to unwind its stacks.
-    pub orc: Option<OrcTable>,
-    /// How the tables of its modules are laid out.
-    pub orc_layout: Option<OrcLayout>,
-    /// The fingerprint of its build.
-    pub build_id: Option<BuildId>,
+    /// Names, types, and how to unwind its stacks.
+    pub tables: Option<colinux_symbols::Kernel>,
     /// How far it has moved itself, once known.
     slide: OnceLock<Slide>,
     /// What is lacking, in sentences.
@@ -31,32 +19,18 @@ pub struct Kernel {
 impl Kernel {
     /// Reads an unpacked kernel. `moves`: it may run elsewhere than it was linked for.
     pub fn of(vmlinux: &[u8], moves: bool) -> Self {
-        let mut kernel = Kernel::default();
-        let image = match Image::parse(vmlinux) {
-            Ok(image) => image,
-            Err(error) => {
-                kernel
-                    .lacks
-                    .push(format!("the kernel has no names: {error}"));
-                return kernel;
-            }
+        let tables = match colinux_symbols::Kernel::from_vmlinux(vmlinux) {
+            Ok(tables) => tables,
+            Err(error) => return Self::unknown(format!("the kernel has no names: {error}")),
         };
-        kernel.build_id = image.build_id().cloned();
-        match Kallsyms::from_image(&image) {
-            Ok(names) => kernel.names = Some(Arc::new(names)),
-            Err(error) => kernel.lacks.push(format!("no names: {error}")),
+        let mut kernel = Kernel::default();
+        if tables.btf.is_none() {
+            kernel.lacks.push("the kernel has no types".to_owned());
         }
-        match Btf::from_image(&image, kernel.names.as_deref()) {
-            Ok(btf) => kernel.btf = Some(Arc::new(btf)),
-            Err(error) => kernel.lacks.push(format!("no types: {error}")),
+        if tables.orc.is_none() {
+            kernel.lacks.push("stacks are guessed".to_owned());
         }
-        let btf = kernel.btf.as_deref();
-        match OrcTable::from_image(&image, btf) {
-            Ok(orc) => kernel.orc = Some(orc),
-            Err(error) => kernel.lacks.push(format!("stacks are guessed: {error}")),
-        }
-        kernel.orc_layout = Some(OrcLayout::of(&image, btf));
-        kernel.hooks = kernel.names.as_ref().map(|names| Hooks::find(names, btf));
+        kernel.tables = Some(tables);
         if !moves {
             kernel.set_slide(Slide::NONE);
         }
@@ -104,7 +78,7 @@ impl Names {
             return Some((&symbol.name, offset, Some(&module.name)));
         }
         let link = Gva(gva).link(self.kernel.slide()?);
-        let symbol = self.kernel.names.as_ref()?.lookup(link)?;
+        let symbol = self.kernel.tables.as_ref()?.names.lookup(link)?;
         (symbol.offset < symbol.size.max(1)).then_some((symbol.name, symbol.offset, None))
     }
 
@@ -139,7 +113,8 @@ impl Names {
 
     /// The address of a symbol.
     pub fn address(&self, name: &str) -> Option<u64> {
-        let kernel = self.kernel.names.as_ref().and_then(|n| n.address_of(name));
+        let tables = self.kernel.tables.as_ref();
+        let kernel = tables.and_then(|tables| tables.names.address_of(name));
         let slid = kernel.and_then(|a| Some(a.run(self.kernel.slide()?).0));
         slid.or_else(|| {
             let symbols = self.modules.iter().flat_map(|m| &m.symbols);
@@ -152,10 +127,11 @@ impl Names {
 
     /// Symbols of the kernel that begin so, a few of them.
     pub fn beginning(&self, start: &str, most: usize) -> Vec<String> {
-        let Some(names) = &self.kernel.names else {
+        let Some(tables) = &self.kernel.tables else {
             return Vec::new();
         };
-        let mut found: Vec<String> = names
+        let mut found: Vec<String> = tables
+            .names
             .iter()
             .filter(|entry| entry.name.starts_with(start))
             .map(|entry| entry.name.to_owned())

@@ -1,6 +1,5 @@
 //! Reading what the kernel of a recording says of itself.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -37,17 +36,4 @@ pub fn read(reader: &Reader) -> Kernel {
         Ok(vmlinux) => Kernel::of(&vmlinux, moves),
         Err(error) => Kernel::unknown(format!("no names: {error}")),
     }
-}
-
-/// Places where distributions put the debug image of a kernel, the one that was named first.
-pub fn debug_images(named: Option<&Path>, kernel: &Kernel) -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = named.map(Path::to_owned).into_iter().collect();
-    if let Some(id) = &kernel.build_id {
-        let id = id.to_string();
-        if id.len() > 2 {
-            let (first, rest) = id.split_at(2);
-            places.push(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug").into());
-        }
-    }
-    places
 }

@@ -1,7 +1,8 @@
 //! The lanes of the timeline: how much of each facility, and who ran, in each column.
 //!
-//! A chunk that lies within one column is counted from its header; one that spans several is read.
-//! So any stretch of any recording costs about as many chunks as it has columns.
+//! A chunk that lies within one column, or over the border of two, is counted from its header; one
+//! that spans more is read. So any stretch of any recording costs about as many chunks as it has
+//! columns at most, and the whole of a long one none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -214,6 +215,20 @@ pub fn draw(reader: &Reader, stretch: Stretch, tasks: usize, ticket: &Ticket) ->
                 for (code, count) in reader.chunk_counts(entry) {
                     if let Some(lane) = of_code[usize::from(code)] {
                         lanes[lane].counts[a] += u64::from(count);
+                    }
+                }
+            }
+            // Over the border of two: by how much of it is on either side.
+            (Some(a), Some(b)) if a + 1 == b => {
+                let border = stretch.tick(b);
+                let ticks = u128::from(header.last_tick - header.first_tick) + 1;
+                let before = u128::from(border.saturating_sub(header.first_tick));
+                for (code, count) in reader.chunk_counts(entry) {
+                    if let Some(lane) = of_code[usize::from(code)] {
+                        let first = u128::from(count) * before / ticks;
+                        let first = u32::try_from(first).unwrap_or(count).min(count);
+                        lanes[lane].counts[a] += u64::from(first);
+                        lanes[lane].counts[b] += u64::from(count - first);
                     }
                 }
             }

@@ -13,14 +13,14 @@ use colinux_replay::state::Registers;
 use colinux_replay::watch::{Watched, virtual_watch};
 use colinux_replay::{Halt, Mark, Timeline};
 use colinux_symbols::btf::Kind;
-use colinux_symbols::modules::{Module, read_modules};
-use colinux_symbols::ps::{Task, read_tasks};
+use colinux_symbols::modules::Module;
+use colinux_symbols::orc::OrcSet;
+use colinux_symbols::ps::Task;
 use colinux_symbols::resolve::Source;
 use colinux_symbols::unwind::{self, End};
-use colinux_symbols::{DebugImage, GuestMemory, Gva, Image, Index, Resolver, Slide, Symtab};
+use colinux_symbols::{DebugFiles, GuestMemory, Image, Index, Resolver, Slide, Symtab};
 use colinux_tracer::Reader;
 
-use super::kernel::debug_images;
 pub use super::walk::Walk as Way;
 use super::walk::Walk;
 use super::walk::{Caller, Walker};
@@ -47,6 +47,8 @@ const FORESIGHT: u64 = 20_000_000_000;
 pub struct Places {
     /// The vmlinux with debug information.
     pub vmlinux: Option<PathBuf>,
+    /// Where fetched kernels are, each in a folder with the name of its release.
+    pub kernels: Option<PathBuf>,
     /// Folders with kernel sources.
     pub sources: Vec<PathBuf>,
     /// Where the index of symbols is kept.
@@ -273,13 +275,8 @@ impl Machine {
     }
 
     fn learn(&mut self, kernel: Arc<Kernel>) {
-        let mut resolver = kernel
-            .names
-            .as_ref()
-            .map_or_else(Resolver::default, |names| Resolver::new(Arc::clone(names)));
-        if let Some(orc) = &kernel.orc {
-            resolver.set_orc(orc.clone());
-        }
+        let tables = kernel.tables.as_ref();
+        let mut resolver = tables.map_or_else(Resolver::default, |t| t.resolver(Slide::NONE));
         self.debug = Some(debug(&kernel, &self.places, &mut resolver));
         self.resolver = Rc::new(RefCell::new(resolver));
         self.kernel = kernel;
@@ -303,11 +300,11 @@ impl Machine {
         let registers = timeline.registers();
         let memory = timeline.memory();
         let lists = |what: &str| format!("the kernel's {what} is not known to this recording");
-        let modules = match (&kernel.hooks, &kernel.btf) {
-            (Some(hooks), Some(btf)) => {
-                read_modules(&memory, hooks, btf, slide).map_err(|error| error.to_string())
-            }
-            _ => Err(lists("list of modules")),
+        let modules = match &kernel.tables {
+            Some(tables) => tables
+                .modules(&memory, slide)
+                .map_err(|error| error.to_string()),
+            None => Err(lists("list of modules")),
         };
         {
             let mut resolver = resolver.borrow_mut();
@@ -324,17 +321,15 @@ impl Machine {
             Some((file, line)) => read_source(&file, line, &sources),
             None => Err(no_source),
         };
-        let tasks: Result<Vec<Task>, String> = match &kernel.hooks {
+        let tasks: Result<Vec<Task>, String> = match &kernel.tables {
             _ if !wants.lists => Ok(Vec::new()),
-            Some(hooks) => read_tasks(&memory, hooks, slide).map_err(|error| error.to_string()),
+            Some(tables) => tables
+                .tasks(&memory, slide)
+                .map_err(|error| error.to_string()),
             None => Err(lists("list of tasks")),
         };
-        let current = current(
-            &memory,
-            &kernel,
-            &registers,
-            tasks.as_deref().unwrap_or(&[]),
-        );
+        let current = kernel.tables.as_ref();
+        let current = current.and_then(|tables| tables.current(&memory, slide));
         Some(Moment {
             mark,
             time_ns,
@@ -346,7 +341,7 @@ impl Machine {
             source,
             memory: bytes(&memory, &registers, &wants, &kernel, &names),
             tasks: tasks.map(Arc::new),
-            current,
+            current: current.map(|task| task.pid),
             modules,
             registers,
             wants,
@@ -356,31 +351,26 @@ impl Machine {
 
 /// Finds debug information, and gives it to the resolver.
 fn debug(kernel: &Kernel, places: &Places, resolver: &mut Resolver) -> Result<PathBuf, String> {
-    let mut why = "no source: the kernel's debug image is not here (--vmlinux FILE)".to_owned();
-    for path in debug_images(places.vmlinux.as_deref(), kernel) {
-        if !path.exists() {
-            if Some(&path) == places.vmlinux.as_ref() {
-                why = format!("{}: there is no such file", path.display());
-            }
-            continue;
-        }
-        match DebugImage::open(&path, kernel.build_id.as_ref()) {
-            Ok(image) => {
-                let indexed = places
-                    .cache
-                    .as_ref()
-                    .and_then(|cache| Index::open_or_build(&image, cache, &mut |_, _| {}).ok());
-                let source = indexed.map_or_else(|| Source::Dwarf(image), Source::Index);
-                resolver.set_source(source);
-                if let Some(symtab) = symtab(&path) {
-                    resolver.set_symtab(symtab);
-                }
-                return Ok(path);
-            }
-            Err(error) => why = format!("{}: {error}", path.display()),
-        }
+    let none = "no source: the kernel's debug image is not here (--vmlinux FILE)";
+    let tables = kernel.tables.as_ref().ok_or(none)?;
+    let release = tables.release.as_deref();
+    let beside = places.kernels.as_ref().zip(release);
+    let beside = beside.map(|(folder, release)| folder.join(release));
+    let files = DebugFiles::new(places.vmlinux.clone(), beside.into_iter().collect());
+    let found = files.kernel(tables.build_id.as_ref(), release);
+    let (image, passed) = found.map_err(|error| error.to_string())?;
+    let passed = passed.first().map(ToString::to_string);
+    let image = image.ok_or_else(|| passed.unwrap_or_else(|| none.to_owned()))?;
+    let path = image.path().to_owned();
+    let indexed = places
+        .cache
+        .as_ref()
+        .and_then(|cache| Index::open_or_build(&image, cache, &mut |_, _| {}).ok());
+    resolver.set_source(indexed.map_or_else(|| Source::Dwarf(image), Source::Index));
+    if let Some(symtab) = symtab(&path) {
+        resolver.set_symtab(symtab);
     }
-    Err(why)
+    Ok(path)
 }
 
 fn symtab(path: &Path) -> Option<Symtab> {
@@ -393,18 +383,17 @@ fn unwound(
     kernel: &Kernel,
     resolver: &Resolver,
     registers: &Registers,
-    most: usize,
 ) -> unwind::Stack {
-    let orc = match kernel.orc_layout {
-        Some(layout) => resolver.orc(memory, layout),
-        None => Default::default(),
-    };
-    unwind::unwind(memory, &orc, &registers.unwind_from(), most)
+    let registers = registers.unwind_from();
+    match &kernel.tables {
+        Some(tables) => tables.stack(memory, resolver, &registers),
+        None => unwind::unwind(memory, &OrcSet::default(), &registers, FRAMES),
+    }
 }
 
 fn caller(timeline: &mut Timeline, kernel: &Kernel, resolver: &Resolver) -> Option<Caller> {
     let registers = timeline.registers();
-    let stack = unwound(&timeline.memory(), kernel, resolver, &registers, 2);
+    let stack = unwound(&timeline.memory(), kernel, resolver, &registers);
     stack.frames.get(1).map(|frame| Caller {
         ip: frame.ip.0,
         sp: frame.sp.0,
@@ -418,7 +407,7 @@ fn stack(
     registers: &Registers,
     names: &Names,
 ) -> (Vec<FrameLine>, &'static str) {
-    let stack = unwound(memory, kernel, resolver, registers, FRAMES);
+    let stack = unwound(memory, kernel, resolver, registers);
     let mut lines = Vec::new();
     for frame in &stack.frames {
         let before = lines.len();
@@ -540,7 +529,9 @@ fn typed(
     kernel: &Kernel,
     names: &Names,
 ) -> Result<Vec<String>, String> {
-    let btf = kernel.btf.as_ref().ok_or("the kernel has no types")?;
+    let tables = kernel.tables.as_ref();
+    let btf = tables.and_then(|tables| tables.btf.as_ref());
+    let btf = btf.ok_or("the kernel has no types")?;
     let bare = name.trim_start_matches("struct ").trim();
     let kinds = [
         Kind::Struct,
@@ -600,27 +591,6 @@ fn in_lines(value: &str) -> Vec<String> {
     }
     lines.retain(|line| !line.trim().is_empty());
     lines
-}
-
-/// The thread that runs, by the per-CPU pointer to it.
-fn current(
-    memory: &impl GuestMemory,
-    kernel: &Kernel,
-    registers: &Registers,
-    tasks: &[Task],
-) -> Option<i32> {
-    let offset = kernel.hooks.as_ref()?.data.current_task?;
-    // In user mode the kernel's GS base waits in its own register.
-    let base = if registers.cpl == 3 {
-        registers.control[5]
-    } else {
-        registers.segments[5].1
-    };
-    let mut pointer = [0; 8];
-    let there = memory.read(base.wrapping_add(offset), &mut pointer);
-    let gva = Gva(u64::from_le_bytes(pointer));
-    let task = tasks.iter().find(|task| task.gva == gva)?;
-    there.then_some(task.pid)
 }
 
 fn read_source(file: &str, line: u32, folders: &[PathBuf]) -> Result<SourceText, String> {
