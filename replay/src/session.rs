@@ -72,11 +72,7 @@ impl Session {
         let end = reader.end()?;
         let mut inputs = reader.inputs()?;
         inputs.retain(|(_, input)| !matches!(input, Input::RecordEnd { .. }));
-        let last_input = inputs.last().map_or(0, |(tick, _)| *tick);
-        let last_event = reader.ticks().map_or(0, |(_, last)| last);
-        let last_tick = end
-            .as_ref()
-            .map_or(last_event.max(last_input), |end| end.tick);
+        let last_tick = end.as_ref().map_or_else(|| reader.reach(), |end| end.tick);
         // The guest's own end, or that of the ticks, comes whether it is idle or not.
         let ends_idle = end.as_ref().is_some_and(|end| {
             let own = [EndReason::TickLimit, EndReason::GuestShutdown];

@@ -127,7 +127,7 @@ fn tick_from(position: &Position, base: u64, reader: &Reader) -> Result<u64, Fai
     }
     let last = match reader.end()? {
         Some(end) => end.tick,
-        None => reader.ticks().map_or(0, |(_, last)| last),
+        None => reader.reach(),
     };
     position.tick(reader, base, last)?.ok_or_else(|| {
         Failure::usage(format!(

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Info, report: &Report) -> Result<u8, Failure> {
     let last = end
         .as_ref()
         .map(|e| e.tick)
-        .or(stats.ticks.map(|(_, last)| last))
+        .or_else(|| Some(reader.reach()).filter(|last| *last > 0))
         .unwrap_or(0);
     if args.json {
         let value = json!({

@@ -66,7 +66,7 @@ impl Scene {
     pub(crate) fn tick_at(reader: &Reader, ns: u64) -> Result<Option<u64>, TraceError> {
         let mut scene = Self::first(reader)?;
         let rows = reader.events().with_kinds(Self::with(EventMask::NONE));
-        let last = reader.ticks().map_or(0, |(_, last)| last);
+        let last = reader.reach();
         for row in rows {
             let row = row?;
             let before = scene.offset;

@@ -128,6 +128,16 @@ impl Reader {
         Ok(checkpoints)
     }
 
+    /// The last tick that the machine is known to have reached: of any row or checkpoint. In a file
+    /// that was cut off, all inputs before it are there, since each is written before the guest acts
+    /// on it and before anything later.
+    pub fn reach(&self) -> u64 {
+        let rows = self.ticks().map_or(0, |(_, last)| last);
+        // A damaged list of checkpoints is said where they are used.
+        let checkpoints = self.checkpoints().unwrap_or_default();
+        checkpoints.last().map_or(rows, |last| rows.max(last.tick))
+    }
+
     /// What is stored of a checkpoint, checked against its digest.
     pub fn checkpoint(&self, checkpoint: &CheckpointInfo) -> Result<Vec<u8>, TraceError> {
         self.content(&format!("checkpoint {}", checkpoint.id), checkpoint.content)

@@ -191,7 +191,7 @@ impl App {
     fn facts(&mut self) {
         let end = self.reader.end().ok().flatten();
         let last = end.as_ref().map(|end| end.tick);
-        let rows = self.reader.ticks().map(|(_, last)| last);
+        let rows = self.reader.ticks().map(|_| self.reader.reach());
         let mut lacks: Vec<String> = Vec::new();
         let live = end.is_none();
         if let Some(recovery) = self.reader.recovery()
