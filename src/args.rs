@@ -460,7 +460,7 @@ pub(crate) struct Symbols {
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
     /// Show a value in the guest's memory at that position: a variable, `current`, or (TYPE)PLACE,
-    /// then .MEMBER, ->MEMBER and [INDEX].
+    /// then `.MEMBER`, `->MEMBER` and `[INDEX]`.
     #[arg(long = "print", value_name = "EXPRESSION", requires = "at")]
     pub(crate) prints: Vec<String>,
     #[command(flatten)]
