@@ -210,6 +210,12 @@ impl Machine {
         tier
     }
 
+    /// Executions after which tier 1 translates a block; what is best is set already. With 1, every
+    /// block is, which is how tests get at it.
+    pub fn translate_after(&mut self, executions: u32) {
+        self.translator.translate_after(executions);
+    }
+
     /// The back end in use.
     pub fn tier(&self) -> Tier {
         self.translator.tier()

@@ -13,6 +13,8 @@ impl Translator {
         Tier::Zero
     }
 
+    pub(crate) fn translate_after(&mut self, _: u32) {}
+
     pub(crate) fn tier(&self) -> Tier {
         Tier::Zero
     }
@@ -27,4 +29,4 @@ impl Translator {
     }
 }
 
-const _: fn(&mut Entry) -> bool = Entry::warm;
+const _: fn(&mut Entry, u32) -> bool = Entry::warm;

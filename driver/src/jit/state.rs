@@ -57,20 +57,20 @@ pub(crate) struct Entry(u32);
 
 /// Executions after which a block is translated. Waiting longer costs more in tier 0 than it saves
 /// in translations that do not pay.
-const HOT: u32 = 16;
+pub(crate) const HOT: u32 = 16;
 const TRANSLATED: u32 = 1 << 31;
 const NEVER: u32 = u32::MAX;
 
 #[allow(dead_code, reason = "unused where tier 1 is absent")]
 impl Entry {
-    /// Counts an execution; says whether it is time to translate.
+    /// Counts an execution; says whether it is time to translate, which it is after `hot` of them.
     #[inline]
-    pub(crate) fn warm(&mut self) -> bool {
+    pub(crate) fn warm(&mut self, hot: u32) -> bool {
         if self.0 >= TRANSLATED {
             return false;
         }
         self.0 += 1;
-        self.0 >= HOT
+        self.0 >= hot
     }
 
     /// The number of the translation.

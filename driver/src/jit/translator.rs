@@ -7,7 +7,7 @@ use super::buffer::{Cell, CodeBuffer};
 use super::flags::{ALL, pack, unpack};
 use super::form::{Form, Mode, Shape, shape};
 use super::group::{Group, groups};
-use super::state::{Entry, Ran, Tier, TierStats, VARIANTS, plain_floats};
+use super::state::{Entry, HOT, Ran, Tier, TierStats, VARIANTS, plain_floats};
 use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
@@ -47,10 +47,22 @@ struct Works {
 }
 
 /// Tier 1.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Translator {
     tier: Tier,
+    /// Executions after which a block is translated.
+    hot: u32,
     works: Option<Box<Works>>,
+}
+
+impl Default for Translator {
+    fn default() -> Self {
+        Translator {
+            tier: Tier::default(),
+            hot: HOT,
+            works: None,
+        }
+    }
 }
 
 /// An upper bound for the code of a block.
@@ -68,6 +80,10 @@ impl Translator {
             }
         }
         self.tier
+    }
+
+    pub(crate) fn translate_after(&mut self, executions: u32) {
+        self.hot = executions;
     }
 
     pub(crate) fn tier(&self) -> Tier {
@@ -118,7 +134,7 @@ impl Translator {
         let number = match block.native[variant].number() {
             Some(number) => number,
             None => {
-                if !block.native[variant].warm() {
+                if !block.native[variant].warm(self.hot) {
                     works.pending = None;
                     return None;
                 }

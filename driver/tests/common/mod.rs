@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use colinux_driver::cpu::segment::flat;
 use colinux_driver::cpu::state::{self, Cpu, Segment, TableRegister, seg};
+use colinux_driver::jit::Tier;
 use colinux_driver::layout;
 use colinux_driver::machine::{Machine, MachineConfig, Stop};
 use colinux_driver::mem::addr::Gpa;
@@ -388,11 +389,27 @@ impl Guest {
         machine.want(Wanted::ALL);
         let mut rows = Vec::new();
         let stop = run_to(&mut machine, u64::MAX, &mut rows);
+        self.run_translated(&stop, &rows, &machine);
         Ended {
             machine,
             stop,
             rows,
         }
+    }
+
+    /// The same with every block translated at once: nothing may differ.
+    fn run_translated(&self, stop: &Stop, rows: &[(Tick, Observation)], zero: &Machine) {
+        let mut machine = self.machine();
+        if machine.set_tier(Tier::One) != Tier::One {
+            return;
+        }
+        machine.translate_after(1);
+        machine.want(Wanted::ALL);
+        let mut others = Vec::new();
+        let other = run_to(&mut machine, u64::MAX, &mut others);
+        assert_eq!(&other, stop, "tier 1 stops otherwise");
+        assert!(machine.state() == zero.state(), "tier 1 ends otherwise");
+        assert!(others == rows, "tier 1 tells of other things");
     }
 }
 

@@ -3,6 +3,9 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
+use colinux_driver::jit::Tier;
+use colinux_driver::tick::Tick;
+
 use crate::common::*;
 
 /// Code for these tests: two pages, also mapped at [`ALIAS`].
@@ -266,4 +269,40 @@ fn what_is_kept_decoded_is_bounded() {
         "{}",
         ended.machine.blocks_decoded()
     );
+}
+
+/// Each time around, the code is another one; the memory for translations fills up.
+#[test]
+fn translations_that_fill_their_memory_are_made_anew() {
+    let guest = Guest::new(|a| {
+        let mut again = a.create_label();
+        let mut patched = a.create_label();
+        a.set_label(&mut again)?;
+        a.lea(rsi, ptr(patched))?;
+        a.mov(byte_ptr(rsi + 1), bl)?;
+        a.inc(ebx)?;
+        a.set_label(&mut patched)?;
+        a.mov(dl, 0)?;
+        // A long block, so that each translation takes much.
+        for i in 0..48 {
+            a.movzx(ecx, dl)?;
+            a.add(qword_ptr(FREE + 8 * (i % 7)), rcx)?;
+            a.add(rax, qword_ptr(FREE + 8 * (i % 5)))?;
+        }
+        a.jmp(again)
+    });
+    const TICKS: u64 = 3_000_000;
+    let (mut one, mut zero) = (guest.machine(), guest.machine());
+    if one.set_tier(Tier::One) != Tier::One {
+        return;
+    }
+    one.translate_after(1);
+    for machine in [&mut one, &mut zero] {
+        while machine.tick() < Tick(TICKS) {
+            machine.run(Tick(TICKS));
+        }
+    }
+    assert!(one.tier_stats().flushes > 0, "{:?}", one.tier_stats());
+    assert!(one.state() == zero.state());
+    assert_eq!(one.digest(), zero.digest());
 }
