@@ -9,6 +9,7 @@ pub mod condition;
 pub mod convert;
 pub mod disasm;
 pub mod divergence;
+pub mod entry;
 pub mod error;
 pub mod gdb;
 pub mod hooks;

@@ -1,14 +1,18 @@
 //! Positions as people write them: one grammar everywhere.
 //!
 //! `@123456789`, `@1.2G`, `+5000`, `-5000`, `e1234` (an event by its number), `t12.345678` (seconds of
-//! the guest), `50%`, `start`, `end`, `panic`, `oops`, `bm:NAME`, `cp:3`.
+//! the guest), `50%`, `start`, `end`, `panic`, `oops`, `bm:NAME`, `cp:3`, `bp:FUNC#42` (the 42nd time
+//! that a function is entered; `bp:FUNC` is the first).
 
 use std::fmt;
 use std::str::FromStr;
 
 use colinux_tracer::{EventKind, EventMask, Reader, TraceError};
 
-use crate::timeline::{Mark, Timeline, TimelineError};
+use crate::entry::Entered;
+use crate::timeline::{KeepGoing, Mark, Timeline, TimelineError};
+use crate::view::{GuestKernel, ViewError};
+use crate::watch::Halt;
 
 /// A position, not yet looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,9 @@ pub enum Position {
     Bookmark(String),
     /// A numbered place.
     Checkpoint(u64),
+    /// The so-many-th time, from 1, that a function of the guest's kernel is entered: its name, or
+    /// the address of an instruction.
+    Entry(String, u64),
 }
 
 /// Why a position is none.
@@ -45,7 +52,7 @@ pub enum PositionError {
     /// It does not follow the grammar.
     #[error(
         "`{0}` is not a position; write @123456789, @1.2G, +5000, -5000, e1234, t12.345, 50%, \
-         start, end, panic, bm:NAME or cp:3"
+         start, end, panic, bm:NAME, cp:3 or bp:FUNC#42"
     )]
     Grammar(String),
     /// It names something that cannot be looked up here.
@@ -59,12 +66,38 @@ pub enum PositionError {
         /// Its last tick.
         last: u64,
     },
+    /// A function is not entered so often.
+    #[error("`{name}` was entered only {}; the recording ends at @{last}", times(*.count))]
+    Fewer {
+        /// The function.
+        name: String,
+        /// How often it is entered.
+        count: u64,
+        /// The last tick.
+        last: u64,
+    },
+    /// The guest's kernel knows no such name.
+    #[error("the guest's kernel has no function `{0}` at the end of the recording")]
+    NoFunction(String),
+    /// Looking it up was interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// The guest's kernel cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// The recording cannot be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
     /// The recording cannot be replayed.
     #[error(transparent)]
     Timeline(#[from] TimelineError),
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
 }
 
 /// A number with an optional fraction, times `unit`; whole in the end.
@@ -132,6 +165,13 @@ impl FromStr for Position {
         if let Some(name) = text.strip_prefix("bm:").filter(|name| !name.is_empty()) {
             return Ok(Position::Bookmark(name.to_owned()));
         }
+        if let Some(entry) = text.strip_prefix("bp:") {
+            let (name, nth) = entry.rsplit_once('#').unwrap_or((entry, "1"));
+            return match nth.parse() {
+                Ok(nth) if nth > 0 && !name.is_empty() => Ok(Position::Entry(name.to_owned(), nth)),
+                _ => Err(wrong()),
+            };
+        }
         if let Some(number) = text.strip_prefix("cp:") {
             return number
                 .parse()
@@ -182,13 +222,14 @@ impl fmt::Display for Position {
             Position::Oops => f.write_str("oops"),
             Position::Bookmark(name) => write!(f, "bm:{name}"),
             Position::Checkpoint(number) => write!(f, "cp:{number}"),
+            Position::Entry(name, nth) => write!(f, "bp:{name}#{nth}"),
         }
     }
 }
 
 impl Position {
-    /// The tick it means, as far as the file alone can say: `None` for a virtual time. `now` is what
-    /// it is relative to, `last` the last tick.
+    /// The tick it means, as far as the file alone can say: `None` for a virtual time and for an
+    /// entry. `now` is what it is relative to, `last` the last tick.
     pub fn tick(&self, reader: &Reader, now: u64, last: u64) -> Result<Option<u64>, PositionError> {
         let missing = || PositionError::Missing {
             what: self.to_string(),
@@ -207,7 +248,7 @@ impl Position {
                 events.seek_number(*number)?;
                 events.next().ok_or_else(missing)??.tick
             }
-            Position::Time(_) => return Ok(None),
+            Position::Time(_) | Position::Entry(..) => return Ok(None),
             Position::Share(share) => {
                 let tick = u128::from(last) * u128::from(*share) / 1_000_000;
                 u64::try_from(tick).unwrap_or(last)
@@ -227,13 +268,35 @@ impl Position {
         }
     }
 
-    /// The place it means on a timeline. Looking up a virtual time moves the cursor.
-    pub fn find(&self, reader: &Reader, timeline: &mut Timeline) -> Result<Mark, PositionError> {
+    /// The place it means on a timeline. Looking up a virtual time or an entry moves the cursor.
+    pub fn find(
+        &self,
+        reader: &Reader,
+        timeline: &mut Timeline,
+        keep_going: KeepGoing<'_>,
+    ) -> Result<Mark, PositionError> {
         let last = timeline.last_tick();
-        if let Position::Time(ns) = self {
-            let found = timeline.at_time(*ns)?;
-            let what = self.to_string();
-            return found.ok_or(PositionError::Missing { what, last });
+        match self {
+            Position::Time(ns) => {
+                let found = timeline.at_time(*ns)?;
+                let what = self.to_string();
+                return found.ok_or(PositionError::Missing { what, last });
+            }
+            Position::Entry(name, nth) => {
+                let address = match parse_number(name) {
+                    Some(address) => address,
+                    None => function(name, reader, timeline, keep_going)?,
+                };
+                return match timeline.entry(address, *nth, keep_going)? {
+                    Entered::Here(mark) => Ok(mark),
+                    Entered::Interrupted => Err(PositionError::Interrupted),
+                    Entered::Only(count) => {
+                        let name = name.clone();
+                        Err(PositionError::Fewer { name, count, last })
+                    }
+                };
+            }
+            _ => {}
         }
         let tick = self.tick(reader, timeline.at().tick, last)?.unwrap_or(last);
         Ok(match self {
@@ -241,6 +304,27 @@ impl Position {
             _ => Mark::at(tick),
         })
     }
+}
+
+/// Where a function of the guest's kernel or of a module is: what is known at the end holds for the
+/// whole recording, unless a module is gone by then.
+fn function(
+    name: &str,
+    reader: &Reader,
+    timeline: &mut Timeline,
+    keep_going: KeepGoing<'_>,
+) -> Result<u64, PositionError> {
+    let kernel = GuestKernel::of(reader)?;
+    let end = Mark::at(timeline.last_tick());
+    if timeline.seek(end, keep_going)? == Halt::Interrupted {
+        return Err(PositionError::Interrupted);
+    }
+    let names = kernel.resolver(timeline.machine_mut());
+    let found = names.address_of(name);
+    found.map_or_else(
+        || Err(PositionError::NoFunction(name.to_owned())),
+        |gva| Ok(gva.0),
+    )
 }
 
 #[cfg(test)]
@@ -271,13 +355,16 @@ mod tests {
             ("panic", Position::Panic),
             ("bm:crash", Position::Bookmark("crash".to_owned())),
             ("cp:3", Position::Checkpoint(3)),
+            ("bp:do_exit", Position::Entry("do_exit".to_owned(), 1)),
+            ("bp:do_exit#42", Position::Entry("do_exit".to_owned(), 42)),
         ] {
             assert_eq!(text.parse::<Position>().unwrap(), expected, "{text}");
             let again: Position = expected.to_string().parse().unwrap();
             assert_eq!(again, expected, "{expected}");
         }
         for wrong in [
-            "", "@", "@1.23", "1x", "e", "e-1", "t", "101%", "%", "bm:", "cp:x", "@1'x", "-", "é",
+            "bp:", "bp:#3", "bp:x#", "bp:x#0", "bp:x#y", "", "@", "@1.23", "1x", "e", "e-1", "t",
+            "101%", "%", "bm:", "cp:x", "@1'x", "-", "é",
         ] {
             assert!(wrong.parse::<Position>().is_err(), "{wrong}");
         }

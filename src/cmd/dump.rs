@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::thread;
 use std::time::Duration;
 
-use colinux_replay::Position;
+use colinux_replay::{Position, Timeline};
 use colinux_tracer::{Event, EventKind, EventMask, EventRow, Facility, Input, Levels, Reader};
 use serde_json::{Map, Value};
 
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The ticks between two positions, from the file alone. `--to +1M` counts from `--from`.
+/// The ticks between two positions, from the file alone where it says them. `--to +1M` counts from `--from`.
 pub(crate) fn span(
     from: Option<&Position>,
     to: Option<&Position>,
@@ -114,7 +114,7 @@ pub(crate) fn span(
     Ok((from, to))
 }
 
-/// The tick of a position, from the file alone.
+/// The tick of a position, from the file alone where it says it.
 pub(crate) fn tick_of(position: &Position, reader: &Reader) -> Result<u64, Failure> {
     tick_from(position, 0, reader)
 }
@@ -129,12 +129,12 @@ fn tick_from(position: &Position, base: u64, reader: &Reader) -> Result<u64, Fai
         Some(end) => end.tick,
         None => reader.reach(),
     };
-    position.tick(reader, base, last)?.ok_or_else(|| {
-        Failure::usage(format!(
-            "{position} is a time that the recording's events do not reach; `gdb` and `replay --goto` \
-             look times up"
-        ))
-    })
+    if let Some(tick) = position.tick(reader, base, last)? {
+        return Ok(tick);
+    }
+    // The events do not say it: the machine has to be asked.
+    let mut timeline = Timeline::open(reader)?;
+    Ok(position.find(reader, &mut timeline, &mut |_| true)?.tick)
 }
 
 /// The kinds asked for: by name, by facility, by level.

@@ -40,7 +40,7 @@ define seek
   frame
 end
 document seek
-Go to a position: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, panic, bm:NAME, cp:N.
+Go to a position: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, panic, bm:NAME, cp:N, bp:FUNC#42.
 end
 define seek-ticks
   seek @$arg0
@@ -137,18 +137,24 @@ pub(crate) fn open(
     let mut timeline = Timeline::open(reader)?;
     timeline.set_tier(report.tier());
     if let Some(position) = goto {
-        let mark = position.find(reader, &mut timeline)?;
         let began = Instant::now();
-        let first = timeline.at().tick;
         let mut told = false;
         let terminal = io::stderr().is_terminal();
-        let halt = timeline.seek(mark, &mut |tick| {
+        let last = timeline.last_tick();
+        let mut watch = |tick: u64, first: u64, to: u64| {
             if terminal && began.elapsed() > PATIENCE {
                 told = true;
-                tell(tick, first, mark.tick, began.elapsed());
+                tell(tick, first, to, began.elapsed());
             }
             signals.received().is_none()
-        })?;
+        };
+        let found = position.find(reader, &mut timeline, &mut |tick| watch(tick, 0, last));
+        let mark = match found {
+            Err(PositionError::Interrupted) => return Ok(None),
+            found => found?,
+        };
+        let first = timeline.at().tick;
+        let halt = timeline.seek(mark, &mut |tick| watch(tick, first, mark.tick))?;
         if told {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
@@ -290,7 +296,11 @@ impl From<PositionError> for Failure {
         match error {
             PositionError::Trace(error) => error.into(),
             PositionError::Timeline(error) => error.into(),
-            PositionError::Missing { .. } => Failure::new(exit::FAILED, error),
+            PositionError::View(error) => error.into(),
+            PositionError::NoFunction(_) => Failure::new(exit::SYMBOLS, error),
+            PositionError::Missing { .. } | PositionError::Fewer { .. } => {
+                Failure::new(exit::FAILED, error)
+            }
             other => Failure::usage(other),
         }
     }

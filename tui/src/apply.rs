@@ -584,8 +584,8 @@ impl App {
                 self.choose_event(ListId::Events, *number, tick);
             }
             (_, Ok(Some(tick))) => self.jump(Mark::at(tick)),
-            // A time is found by replaying.
-            (_, Ok(None)) => self.far(Way::Find(position.clone()), "looking for the time"),
+            // Times and entries are found by replaying.
+            (_, Ok(None)) => self.far(Way::Find(position.clone()), "looking for the place"),
             (_, Err(why)) => self.model.alarm(why),
         }
     }

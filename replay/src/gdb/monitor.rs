@@ -22,7 +22,7 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
     (
         "seek",
         "POS",
-        "go there: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, bm:NAME, cp:N",
+        "go there: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, bm:NAME, cp:N, bp:FUNC#42",
         seek,
     ),
     ("seek-ticks", "N", "go to a tick", seek),
@@ -123,9 +123,14 @@ impl Debuggee {
 
     /// Goes to a place, remembers where from, and says where that is.
     fn go_to(&mut self, to: Mark, out: &mut String) -> Result<(), TimelineError> {
-        self.been.push(self.timeline.at());
-        self.undone.clear();
+        self.leave(self.timeline.at());
         travel(self, to, out)
+    }
+
+    /// A journey begins here.
+    fn leave(&mut self, from: Mark) {
+        self.been.push(from);
+        self.undone.clear();
     }
 
     /// Reads the names of the guest's kernel, once.
@@ -152,7 +157,7 @@ impl Debuggee {
                 .get(n)
                 .copied()
                 .ok_or_else(|| format!("there is no checkpoint {n}")),
-            other => match other.find(&self.reader, &mut self.timeline) {
+            other => match other.find(&self.reader, &mut self.timeline, &mut |_| true) {
                 Ok(mark) => Ok(mark),
                 Err(error) => Err(error.to_string()),
             },
@@ -178,9 +183,15 @@ fn when(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError
 }
 
 fn seek(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+    // Looking for a place may already move the cursor.
+    let from = d.timeline.at();
     match d.place(rest)? {
-        Ok(mark) => d.go_to(mark, out),
+        Ok(mark) => {
+            d.leave(from);
+            travel(d, mark, out)
+        }
         Err(why) => {
+            d.timeline.seek(from, &mut |_| true)?;
             let _ = writeln!(out, "{why}");
             Ok(())
         }

@@ -93,7 +93,11 @@ impl Walker<'_> {
         Ok(match walk {
             Walk::To(mark) => self.timeline.seek(*mark, self.keep_going)?,
             Walk::Find(position) => {
-                let mark = position.find(self.reader, self.timeline)?;
+                let found = position.find(self.reader, self.timeline, self.keep_going);
+                let mark = match found {
+                    Err(PositionError::Interrupted) => return Ok(Halt::Interrupted),
+                    found => found?,
+                };
                 self.timeline.seek(mark, self.keep_going)?
             }
             Walk::Step => self.timeline.step()?,
