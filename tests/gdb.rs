@@ -290,6 +290,48 @@ fn what_cannot_be_is_refused_and_said() {
     assert_eq!(ticks(&said).last(), Some(&4_000_000), "{said}");
 }
 
+/// As rr's own commands in gdb do.
+#[test]
+fn commands_of_rr_are_answered() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    // `seek-ticks 4000000`, `checkpoint` with a place that rr's script adds, and none.
+    let said = server.gdb(&[
+        "maint packet qRRCmd:seek-ticks:1:34303030303030",
+        "maint packet qRRCmd:when-ticks:1",
+        "maint packet qRRCmd:checkpoint:1:783a31",
+        "maint packet qRRCmd:info checkpoints:-1",
+        "maint packet qRRCmd:nonsense:1",
+        WHEN,
+        PC,
+    ]);
+    let received: Vec<String> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("received: \"")?.strip_suffix('"'))
+        .map(|digits| {
+            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            String::from_utf8((0..digits.len()).step_by(2).map(byte).collect()).unwrap()
+        })
+        .collect();
+    assert_eq!(received.len(), 5, "{said}");
+    assert!(
+        received[0].starts_with("Current position: @4000000 "),
+        "{said}"
+    );
+    assert_eq!(received[1], "Current tick: 4000000\n");
+    assert_eq!(received[2], "Checkpoint 1 at @4000000\n");
+    assert!(received[3].starts_with("1\t@4000000\n"), "{received:?}");
+    assert!(
+        received[4].contains("`nonsense` is not a command"),
+        "{received:?}"
+    );
+    // And the conversation goes on.
+    assert_eq!(ticks(&said).last(), Some(&4_000_000), "{said}");
+    assert_eq!(answers(&said).len(), 1, "{said}");
+}
+
 #[test]
 fn one_debugger_at_a_time_and_the_next_after_it() {
     if !has_gdb() {

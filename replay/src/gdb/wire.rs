@@ -29,6 +29,8 @@ pub(crate) struct Wire<S> {
     acknowledged: bool,
     /// What gdbstub writes, until it is whole.
     written: Vec<u8>,
+    /// What rr's command has been answered so far, in hexadecimal digits, while one is being run.
+    answered: Option<String>,
     shared: Arc<Shared>,
 }
 
@@ -60,14 +62,34 @@ const MORE_FEATURES: &str = ";ConditionalBreakpoints+";
 
 /// Adds our features to the answer that lists gdbstub's.
 fn with_features(packet: Vec<u8>) -> Vec<u8> {
-    let text = std::str::from_utf8(&packet).ok();
-    let payload = text.and_then(|text| text.strip_prefix('$')?.rsplit_once('#'));
-    match payload {
-        Some((payload, _)) if payload.starts_with("PacketSize=") => {
+    match payload_of(&packet) {
+        Some(payload) if payload.starts_with("PacketSize=") => {
             framed(&format!("{payload}{MORE_FEATURES}"))
         }
         _ => packet,
     }
+}
+
+/// What is between the `$` and the `#` of a packet.
+fn payload_of(packet: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(packet).ok()?;
+    Some(text.strip_prefix('$')?.rsplit_once('#')?.0)
+}
+
+/// The monitor command that rr's packet `NAME:THREAD[:ARGUMENT...]` stands for, arguments being in
+/// hexadecimal digits (rr, `src/GdbCommandHandler.cc`), as a packet for gdbstub.
+fn monitor_packet(rr: &str) -> Option<Vec<u8>> {
+    let mut parts = rr.split(':');
+    let mut command = parts.next()?.as_bytes().to_vec();
+    // There is one thread, so it does not matter which is meant.
+    for argument in parts.skip(1) {
+        command.push(b' ');
+        for at in (0..argument.len()).step_by(2) {
+            command.push(u8::from_str_radix(argument.get(at..at + 2)?, 16).ok()?);
+        }
+    }
+    let digits: String = command.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(framed(&format!("qRcmd,{digits}")))
 }
 
 /// The address and the conditions of a packet that sets a breakpoint:
@@ -115,6 +137,7 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
             packet: Vec::new(),
             acknowledged: true,
             written: Vec::new(),
+            answered: None,
             shared,
         }
     }
@@ -140,6 +163,15 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
         }
         let packet = std::mem::take(&mut self.packet);
         let payload = packet.get(1..packet.len() - 3).unwrap_or_default();
+        let text = std::str::from_utf8(payload).ok();
+        if let Some(command) = text
+            .and_then(|text| text.strip_prefix("qRRCmd:"))
+            .and_then(monitor_packet)
+        {
+            self.answered = Some(String::new());
+            self.passed.extend(command);
+            return Ok(());
+        }
         match self.answer(payload) {
             Some(answer) => {
                 if self.acknowledged {
@@ -153,6 +185,26 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
                 Ok(())
             }
         }
+    }
+
+    /// What is to be sent instead of a packet. A monitor command prints by packets of their own before
+    /// it is done; rr's commands have it all in their one answer.
+    fn for_rr(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
+        let Some(answered) = &mut self.answered else {
+            return Some(packet);
+        };
+        let payload = payload_of(&packet);
+        if let Some(printed) = payload.and_then(|payload| payload.strip_prefix('O'))
+            && printed != "K"
+        {
+            answered.push_str(printed);
+            return None;
+        }
+        let answered = self.answered.take()?;
+        Some(match payload {
+            Some("OK") => framed(&answered),
+            _ => packet,
+        })
     }
 
     /// The answer to a packet that gdbstub is not to see.
@@ -219,6 +271,9 @@ impl<S: ConnectionExt<Error = io::Error>> Connection for Wire<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         let packet = with_features(std::mem::take(&mut self.written));
+        let Some(packet) = self.for_rr(packet) else {
+            return Ok(());
+        };
         self.stream.write_all(&packet)?;
         self.stream.flush()
     }
@@ -319,6 +374,42 @@ mod tests {
         let (_, answered, _) =
             through(b"$QStartNoAckMode#b0$Qqemu.PhyMemMode:1#00$qqemu.PhyMemMode#00");
         assert_eq!(answered, "$OK#9a$1#31");
+    }
+
+    #[test]
+    fn commands_of_rr_become_monitor_commands() {
+        // `when` and `seek-ticks 3M`.
+        for (packet, expected) in [
+            ("$qRRCmd:when:1#00", "qRcmd,7768656e"),
+            ("$qRRCmd:when:-1#00", "qRcmd,7768656e"),
+            (
+                "$qRRCmd:seek-ticks:1:334d#00",
+                "qRcmd,7365656b2d7469636b7320334d",
+            ),
+        ] {
+            let (passed, answered, _) = through(packet.as_bytes());
+            assert_eq!(passed, framed(expected), "{packet}");
+            assert_eq!(answered, "");
+        }
+        // What is none is left to gdbstub, which does not know it.
+        for packet in [
+            "$qRRCmd:when:1:3#00",
+            "$qRRCmd:when:1:zz#00",
+            "$qRRCmd:x:1:\u{e9}\u{e9}#00",
+        ] {
+            assert_eq!(through(packet.as_bytes()).0, packet.as_bytes(), "{packet}");
+        }
+    }
+
+    #[test]
+    fn commands_of_rr_get_one_answer() {
+        let mut wire = Wire::new(Script(VecDeque::new(), Vec::new()), Arc::default());
+        wire.answered = Some(String::new());
+        for packet in ["O6162", "O630a", "OK", "OK"] {
+            wire.write_all(&framed(packet)).unwrap();
+            wire.flush().unwrap();
+        }
+        assert_eq!(wire.stream.1, [framed("6162630a"), framed("OK")].concat());
     }
 
     #[test]
