@@ -9,6 +9,7 @@
 
 mod append;
 mod bytes;
+mod channel;
 mod chunk;
 mod codes;
 mod columns;
@@ -25,6 +26,11 @@ mod facility;
 mod file;
 mod flight;
 mod guess;
+#[cfg(not(loom))]
+mod handover;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod handover;
 mod index;
 mod input;
 mod kind;

@@ -4,16 +4,15 @@
 //! and writes them. When it falls behind, handing over waits: the guest is not re-entered meanwhile,
 //! which it cannot notice, and nothing is lost.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
 
 use crate::content::Note;
 use crate::digest::StateDigest;
 use crate::error::{Action, TraceError};
 use crate::event::Event;
+use crate::handover::{Handover, Recycler, Reply, Taker};
 use crate::input::{Input, RecordEnd};
 use crate::manifest::{HostInfo, Manifest};
 use crate::options::Options;
@@ -47,18 +46,15 @@ enum Message {
     },
     Inputs {
         rows: Vec<(u64, Input)>,
-        done: Sender<()>,
+        done: Reply<()>,
     },
     Flush {
-        done: Sender<()>,
+        done: Reply<()>,
     },
     Finish {
-        done: Sender<Summary>,
+        done: Reply<Summary>,
     },
 }
-
-/// What stopped the writer thread.
-type Failure = Arc<Mutex<Option<TraceError>>>;
 
 /// Writes a recording.
 ///
@@ -67,15 +63,12 @@ type Failure = Arc<Mutex<Option<TraceError>>>;
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    queue: Option<Sender<Message>>,
-    spare: Receiver<Batch>,
+    handover: Handover<Message, Batch, TraceError>,
     batch_rows: usize,
     /// Batch of vCPU 0, the only one of most machines.
     batch: Batch,
     others: Vec<(u16, Batch)>,
     inputs: Vec<(u64, Input)>,
-    failure: Failure,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
@@ -97,25 +90,16 @@ impl Writer {
     }
 
     fn start(path: &Path, sink: Sink, options: &Options) -> Result<Self, TraceError> {
-        let (batch_rows, queue_batches) = (options.batch_rows, options.queue_batches);
-        let (queue, messages) = bounded(queue_batches);
-        let (recycle, spare) = bounded(queue_batches);
-        let failure = Failure::default();
-        let slot = Arc::clone(&failure);
-        let thread = thread::Builder::new()
-            .name("trace-writer".to_owned())
-            .spawn(move || serve(sink, &messages, &recycle, &slot))
+        let batch_rows = options.batch_rows;
+        let handover = Handover::start("trace-writer", options.queue_batches, sink)
             .map_err(|error| TraceError::io(path, Action::StartThread, error))?;
         Ok(Self {
             path: path.to_owned(),
-            queue: Some(queue),
-            spare,
+            handover,
             batch_rows,
             batch: Vec::with_capacity(batch_rows),
             others: Vec::new(),
             inputs: Vec::new(),
-            failure,
-            thread: Some(thread),
         })
     }
 
@@ -207,7 +191,7 @@ impl Writer {
         if batch.len() < self.batch_rows {
             return Ok(());
         }
-        let batch = std::mem::replace(batch, fresh(&self.spare, self.batch_rows));
+        let batch = std::mem::replace(batch, fresh(&self.handover, self.batch_rows));
         self.send(Message::Events { vcpu, batch })
     }
 
@@ -227,9 +211,7 @@ impl Writer {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.inputs);
-        let (done, wait) = bounded(1);
-        self.send(Message::Inputs { rows, done })?;
-        wait.recv().map_err(|_| self.fail())
+        self.ask(|done| Message::Inputs { rows, done })
     }
 
     /// Waits until everything recorded so far is in the file, for a reader that follows it.
@@ -239,9 +221,7 @@ impl Writer {
     pub fn flush(&mut self) -> Result<(), TraceError> {
         self.hand_over_all()?;
         self.flush_inputs()?;
-        let (done, wait) = bounded(1);
-        self.send(Message::Flush { done })?;
-        wait.recv().map_err(|_| self.fail())
+        self.ask(|done| Message::Flush { done })
     }
 
     /// Ends the recording in order: the end, the last chunks, the index.
@@ -258,10 +238,8 @@ impl Writer {
     fn close_file(&mut self) -> Result<Summary, TraceError> {
         self.hand_over_all()?;
         self.flush_inputs()?;
-        let (done, wait) = bounded(1);
-        self.send(Message::Finish { done })?;
-        let summary = wait.recv().map_err(|_| self.fail());
-        self.join();
+        let summary = self.ask(|done| Message::Finish { done });
+        self.handover.end();
         summary
     }
 
@@ -280,90 +258,68 @@ impl Writer {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::replace(&mut self.batch, fresh(&self.spare, self.batch_rows));
+        let batch = std::mem::replace(&mut self.batch, fresh(&self.handover, self.batch_rows));
         self.send(Message::Events { vcpu: 0, batch })
     }
 
-    fn send(&mut self, message: Message) -> Result<(), TraceError> {
-        let Some(queue) = &self.queue else {
-            return Err(self.fail());
-        };
-        if let Some(error) = self.failure() {
-            return Err(error);
-        }
-        queue.send(message).map_err(|_| self.fail())
+    fn send(&self, message: Message) -> Result<(), TraceError> {
+        let given = self.handover.give(message);
+        given.map_err(|error| self.stopped(error))
     }
 
-    /// What stopped the writer thread, if anything has.
-    fn failure(&self) -> Option<TraceError> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn ask<A>(&self, message: impl FnOnce(Reply<A>) -> Message) -> Result<A, TraceError> {
+        let answer = self.handover.ask(message);
+        answer.map_err(|error| self.stopped(error))
     }
 
-    fn fail(&self) -> TraceError {
-        self.failure().unwrap_or_else(|| TraceError::Stopped {
+    /// Why the writer thread is no more.
+    fn stopped(&self, error: Option<TraceError>) -> TraceError {
+        error.unwrap_or_else(|| TraceError::Stopped {
             path: self.path.clone(),
         })
-    }
-
-    fn join(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread shows as `Stopped` to whoever waits for it.
-            let _ = thread.join();
-        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if !self.handover.has_ended() {
             // There is nobody left to tell; what could be written is readable.
             let _ = self.close_file();
-            self.join();
         }
     }
 }
 
 /// An empty batch, used before if there is one.
-fn fresh(spare: &Receiver<Batch>, batch_rows: usize) -> Batch {
-    spare
-        .try_recv()
-        .unwrap_or_else(|_| Vec::with_capacity(batch_rows))
+fn fresh(handover: &Handover<Message, Batch, TraceError>, batch_rows: usize) -> Batch {
+    let spare = handover.spare();
+    spare.unwrap_or_else(|| Vec::with_capacity(batch_rows))
 }
 
-/// The writer thread.
-fn serve(mut sink: Sink, messages: &Receiver<Message>, recycle: &Sender<Batch>, slot: &Failure) {
-    while let Ok(mut message) = messages.recv() {
-        let finishing = matches!(message, Message::Finish { .. });
-        let Err(error) = handle(&mut sink, &mut message, recycle) else {
-            if finishing {
-                return;
-            }
-            continue;
-        };
-        let is_content = !matches!(error, TraceError::Io { .. } | TraceError::NoSpace { .. });
-        // The reason is in place before the message goes, and with it the end of whoever waits.
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        drop(message);
-        if is_content && !finishing {
+impl Taker<Message, Batch, TraceError> for Sink {
+    fn take(
+        &mut self,
+        message: &mut Message,
+        recycler: &Recycler<Batch>,
+    ) -> Result<ControlFlow<()>, TraceError> {
+        handle(self, message, recycler)?;
+        Ok(match message {
+            Message::Finish { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+
+    fn give_up(mut self, error: &TraceError) {
+        if !matches!(error, TraceError::Io { .. } | TraceError::NoSpace { .. }) {
             // What was given was wrong, not the disk: what came before can still be closed well.
-            let _ = sink.finish();
+            let _ = self.finish();
         }
-        drop(sink);
-        // Whoever sends from now on sees the reason; what was under way is let go, so that nobody
-        // waits for an answer to it.
-        messages.iter().for_each(drop);
-        return;
     }
 }
 
 fn handle(
     sink: &mut Sink,
     message: &mut Message,
-    recycle: &Sender<Batch>,
+    recycler: &Recycler<Batch>,
 ) -> Result<(), TraceError> {
     match message {
         Message::Manifest(manifest) => sink.manifest(manifest),
@@ -381,22 +337,22 @@ fn handle(
         Message::Note(note) => sink.note(note),
         Message::Events { vcpu, batch } => {
             let outcome = sink.events(*vcpu, batch);
-            let _ = recycle.try_send(std::mem::take(batch));
+            recycler.recycle(std::mem::take(batch));
             outcome
         }
         Message::Inputs { rows, done } => {
             sink.inputs(rows)?;
-            let _ = done.send(());
+            done.answer(());
             Ok(())
         }
         Message::Flush { done } => {
             sink.close_chunks()?;
-            let _ = done.send(());
+            done.answer(());
             Ok(())
         }
         Message::Finish { done } => {
             let summary = sink.finish()?;
-            let _ = done.send(summary);
+            done.answer(summary);
             Ok(())
         }
     }
