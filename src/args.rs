@@ -161,6 +161,9 @@ pub(crate) struct Record {
     /// More files and folders of this host for the guest that runs COMMAND.
     #[arg(long, value_name = "PATH")]
     pub(crate) pack: Vec<PathBuf>,
+    /// Look at the recording in the viewer while it is made; leaving the viewer ends it.
+    #[arg(long)]
+    pub(crate) tui: bool,
     /// Where to write the recording [default: a new name in the store].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -256,7 +259,7 @@ pub(crate) struct Gdb {
 }
 
 /// `tui`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_long_help = "\
 Examples:
   colinux-trace tui                      the latest recording

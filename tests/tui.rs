@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Sandbox;
+use serde_json::Value;
 
 /// Longest wait for something to appear on the screen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -256,6 +257,52 @@ fn the_terminal_is_given_back() {
         terminal.keys(&["Enter"]);
         terminal.wait("echo", |s| s.matches("hello").count() >= 2);
     }
+}
+
+#[test]
+fn a_recording_is_seen_while_it_is_made() {
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let record = |name: &str, command: &str| {
+        format!("record --tui --kernel {kernel} --memory 128M -o {name} -- '{command}'")
+    };
+    // One that would not end by itself: the viewer follows it, and its end is the recording's.
+    let terminal = Terminal::run(
+        &sandbox,
+        (120, 40),
+        "",
+        &record("long.clt", "while true; do ls /; done"),
+    );
+    let events = |screen: &str| {
+        let words: Vec<&str> = screen.lines().next()?.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "events")?;
+        words[at - 1].replace(',', "").parse::<u64>().ok()
+    };
+    let shown = terminal.wait("live recording", |s| {
+        s.contains("long.clt  live") && events(s).is_some_and(|n| n > 0)
+    });
+    terminal.wait("growth", |s| events(s) > events(&shown));
+    terminal.keys(&["q"]);
+    let shown = terminal.sees("status ");
+    assert!(shown.contains("status 0"), "{shown}");
+    assert!(shown.contains("recorded "), "{shown}");
+    let info: Value = serde_json::from_str(&sandbox.ok(&["info", "--json", "long.clt"]).out)
+        .expect("info --json is JSON");
+    assert_eq!(info["complete"], true, "{info}");
+    // One that ends: its status is the viewer's.
+    let terminal = Terminal::run(&sandbox, (120, 40), "", &record("short.clt", "exit 7"));
+    terminal.wait("the end of the recording", |s| {
+        s.contains("short.clt") && !s.contains("live") && events(s).is_some()
+    });
+    terminal.keys(&["q"]);
+    terminal.sees("status 7");
+    // One that never begins says why.
+    let terminal = Terminal::run(&sandbox, (120, 40), "", &record("short.clt", "true"));
+    let shown = terminal.sees("status 69");
+    assert!(shown.contains("short.clt"), "{shown}");
+    let run = sandbox.run(&["record", "--tui"]);
+    assert_eq!(run.code, Some(69));
+    assert!(run.err.contains("wants a terminal"), "{run}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One file per verb: wiring only.
 
+mod background;
 pub(crate) mod bt;
 pub(crate) mod counters;
 pub(crate) mod cut;

@@ -12,6 +12,7 @@ use colinux_replay::{Outcome, Recorder, ReplayError, ResumeError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options, Reader};
 
 use crate::args::{FailOn, Record};
+use crate::cmd::background;
 use crate::console::{self, Console};
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
@@ -109,8 +110,12 @@ fn record_as(
         Some(path) => (path.clone(), false),
         None => (store::reserve(name)?, true),
     };
-    let outcome = record_to(args, begin, &output, ours, kernel, report);
-    if outcome.is_err() && ours && fs::metadata(&output).is_ok_and(|m| m.len() == 0) {
+    let outcome = if args.record.tui {
+        background::record(args.record, &output, ours)
+    } else {
+        record_to(args, begin, &output, ours, kernel, report)
+    };
+    if ours && fs::metadata(&output).is_ok_and(|m| m.len() == 0) {
         // The reserved name of a recording that never began.
         let _ = fs::remove_file(&output);
     }

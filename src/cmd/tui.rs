@@ -1,6 +1,7 @@
 //! `tui`: a recording on the screen.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 use colinux_replay::Mark;
@@ -15,7 +16,11 @@ use crate::store;
 
 pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
     let path = store::find(args.trace.as_deref())?;
-    let reader = Reader::open(&path)?;
+    show(Reader::open(&path)?, &path, args)
+}
+
+/// Shows a recording until the user leaves.
+pub(crate) fn show(reader: Reader, path: &Path, args: &Tui) -> Result<u8, Failure> {
     let palette = args.colors.map(|colors| match colors {
         Colors::Full => Palette::Full,
         Colors::Sixteen => Palette::Sixteen,
@@ -42,7 +47,7 @@ pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
         if let Some(vmlinux) = &vmlinux {
             command.arg("--vmlinux").arg(vmlinux);
         }
-        let status = command.arg(&path).status();
+        let status = command.arg(path).status();
         match status.map_err(|error| error.to_string())?.code() {
             Some(0) => Ok(()),
             code => Err(format!(

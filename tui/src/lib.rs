@@ -40,6 +40,7 @@ use ratatui::layout::Rect;
 
 pub use app::{App, Settings, Wish};
 pub use density::Density;
+pub use terminal::unfit;
 pub use theme::{Palette, Theme};
 pub use work::machine::Places;
 
@@ -84,7 +85,7 @@ pub type OpenGdb<'a> = &'a mut dyn FnMut(Mark) -> Result<(), String>;
 
 /// Shows a recording until the user leaves.
 pub fn run(reader: Reader, options: Options, open_gdb: OpenGdb<'_>) -> Result<(), TuiError> {
-    if let Some(why) = terminal::unfit() {
+    if let Some(why) = unfit() {
         return Err(TuiError::Unfit(why));
     }
     let signals = terminal::Signals::catch()?;

@@ -28,8 +28,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// What a worker said when it died.
 static LAST_WORDS: Mutex<Option<String>> = Mutex::new(None);
 
-/// Why there is no viewer here.
-pub(crate) fn unfit() -> Option<&'static str> {
+/// Why there is no viewer here, if standard input and output are not a terminal that can draw.
+pub fn unfit() -> Option<&'static str> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Some("the viewer wants a terminal; `dump`, `stats` and `bt` write to anything");
     }
