@@ -480,15 +480,20 @@ Examples:
   colinux-trace bt --at @1.2G
   colinux-trace bt --at panic boot-0
   colinux-trace bt --at end --task 1 --json
+  colinux-trace bt --at panic --locals
 
 Each frame says how it was found: `orc` and `regs` are exact, `fp` (frame pointer) is right where
-code keeps them, `scan` is a guess. `inline` is a function inlined into the frame below it.")]
+code keeps them, `scan` is a guess. `inline` is a function inlined into the frame below it.
+With a debug image a frame has its arguments; what the compiler did not keep is `<optimized out>`.")]
 pub(crate) struct Bt {
     #[command(flatten)]
     pub(crate) at: At,
     /// The stack of this task, by its number, instead of what runs.
     #[arg(long, value_name = "TID")]
     pub(crate) task: Option<u32>,
+    /// The local variables of each frame too, those of the innermost block first.
+    #[arg(long)]
+    pub(crate) locals: bool,
     #[command(flatten)]
     pub(crate) debug: DebugArgs,
 }

@@ -20,4 +20,5 @@ pub(crate) mod stats;
 pub(crate) mod symbols;
 mod symfile;
 pub(crate) mod tui;
+mod variables;
 pub(crate) mod verify;

@@ -50,6 +50,14 @@ impl<'p> Printer<'p> {
         })
     }
 
+    pub(crate) const fn btf(&self) -> &Btf {
+        self.btf
+    }
+
+    pub(crate) const fn memory(&self) -> &MachineMemory<'p> {
+        &self.memory
+    }
+
     /// One line: the expression and its value.
     pub(crate) fn line(&self, text: &str, as_json: bool) -> Result<String, Failure> {
         let failed = |error: ExprError| Failure::new(exit::FAILED, error);

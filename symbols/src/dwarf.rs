@@ -4,11 +4,14 @@
 //! `--emit-relocs` carries relocations for its debug sections, 300 MB of them, which the linker has
 //! applied already: they are left alone. Those of a module (a relocatable object) are applied.
 
+mod cfi;
 mod lines;
+mod locate;
 mod relocate;
 mod sweep;
 mod types;
 mod unit;
+mod variables;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +20,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use gimli::{DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId};
+use gimli::{DebugFrame, DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId};
 use object::elf;
 
 use crate::addr::LinkAddr;
@@ -25,8 +28,10 @@ use crate::error::SymbolError;
 use crate::image::{BuildId, Image};
 use crate::map::FileMap;
 
+pub use locate::{FrameRegisters, FrameState};
 pub use types::TypeName;
 pub(crate) use unit::{NONE, UnitTable};
+pub use variables::Variable;
 
 pub(crate) type Slice<'d> = EndianSlice<'d, LittleEndian>;
 
@@ -172,6 +177,12 @@ impl DebugImage {
         }
     }
 
+    pub(crate) fn dwarf_frames(&self) -> DebugFrame<Slice<'_>> {
+        let mut frames = DebugFrame::new(self.section(SectionId::DebugFrame), LittleEndian);
+        frames.set_address_size(8);
+        frames
+    }
+
     /// Offsets of all unit headers in `.debug_info`, in order; ends at the first damaged one.
     pub(crate) fn units(&self) -> &[usize] {
         self.units.get_or_init(|| {
@@ -280,13 +291,16 @@ fn units_at(ranges: &[(Range<u64>, usize)], addr: u64) -> impl Iterator<Item = u
         .map(|(_, unit)| *unit)
 }
 
-const SECTIONS: [SectionId; 11] = [
+const SECTIONS: [SectionId; 14] = [
     SectionId::DebugAbbrev,
     SectionId::DebugAddr,
     SectionId::DebugAranges,
+    SectionId::DebugFrame,
     SectionId::DebugInfo,
     SectionId::DebugLine,
     SectionId::DebugLineStr,
+    SectionId::DebugLoc,
+    SectionId::DebugLocLists,
     SectionId::DebugRanges,
     SectionId::DebugRngLists,
     SectionId::DebugStr,

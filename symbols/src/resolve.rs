@@ -136,6 +136,13 @@ impl Resolver {
         }
     }
 
+    /// The debug image of the module that an address is in; its addresses are those of the guest.
+    pub fn module_image(&self, gva: Gva) -> Option<&DebugImage> {
+        let module = self.modules.iter().find(|m| m.contains(gva))?;
+        let source = self.module_sources.iter().find(|s| s.0 == module.name);
+        source.map(|s| &s.2)
+    }
+
     /// The kernel's name table.
     pub fn names(&self) -> Option<&Kallsyms> {
         self.names.as_deref()

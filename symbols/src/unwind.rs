@@ -8,6 +8,7 @@ mod step;
 
 use crate::addr::{GuestMemory, Gva, ReadExt};
 use crate::btf::Btf;
+use crate::dwarf::FrameRegisters;
 use crate::orc::OrcSet;
 
 use step::{Next, Walker};
@@ -53,9 +54,16 @@ pub struct StackFrame {
     pub is_return: bool,
     /// In the user program.
     pub is_user: bool,
+    /// Where all registers of this frame are saved (`struct pt_regs`), if they are.
+    pub saved: Option<Gva>,
 }
 
 impl StackFrame {
+    /// The registers of this frame, where all of them were saved.
+    pub fn saved_registers<M: GuestMemory + ?Sized>(&self, memory: &M) -> Option<FrameRegisters> {
+        step::saved_registers(memory, self.saved?)
+    }
+
     /// The address to look up: inside of the call, not behind it.
     pub const fn lookup_ip(&self) -> Gva {
         if self.is_return {
@@ -130,6 +138,31 @@ impl Registers {
             is_user: false,
         })
     }
+}
+
+/// The registers that a task which does not run left on its stack, in the frame that its trace
+/// starts from (`struct inactive_task_frame`).
+pub fn switched_registers<M: GuestMemory + ?Sized>(
+    memory: &M,
+    btf: &Btf,
+    start: &StackFrame,
+) -> FrameRegisters {
+    const KEPT: [(&str, usize); 6] = [
+        ("bx", 3),
+        ("bp", 6),
+        ("r12", 12),
+        ("r13", 13),
+        ("r14", 14),
+        ("r15", 15),
+    ];
+    let at = |name| Some(btf.member("inactive_task_frame", name).ok()?.offset());
+    let mut known = FrameRegisters::default();
+    let from = at("ret_addr").map(|ret| start.sp.0.wrapping_sub(ret + 8));
+    for (name, number) in KEPT {
+        let place = from.zip(at(name)).map(|(from, at)| from.wrapping_add(at));
+        known.0[number] = place.and_then(|place| memory.u64_at(place));
+    }
+    known
 }
 
 /// More frames than any stack of a kernel (16 KiB) and a program has use for.

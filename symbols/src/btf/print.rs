@@ -48,6 +48,17 @@ impl Btf {
         printer.out
     }
 
+    /// A pointer to a value of type `to`: the table need not have the type of the pointer itself.
+    pub fn print_pointer(&self, to: TypeId, value: u64, context: &dyn PrintContext) -> String {
+        let mut printer = Printer {
+            btf: self,
+            context,
+            out: String::new(),
+        };
+        printer.pointer(to, value);
+        printer.out
+    }
+
     /// The number in a bit field (`field` of a structure whose bytes are given).
     pub fn bits(&self, bytes: &[u8], bit_offset: u64, bit_size: u32, signed: bool) -> Option<i64> {
         read_bits(bytes, bit_offset, bit_size, signed)

@@ -14,6 +14,12 @@ pub enum TypeName {
     Pointer(Box<Self>),
     /// So many of them.
     Array(Box<Self>, u32),
+    /// What a `void *` points to.
+    Void,
+    /// A function; prototypes are not spelled.
+    Function,
+    /// A type without a name, which only a pointer can lead to.
+    Nameless,
 }
 
 impl TypeName {
@@ -21,6 +27,8 @@ impl TypeName {
     pub fn find(&self, btf: &Btf) -> Option<TypeId> {
         match self {
             Self::Named(name) => btf.named(name),
+            Self::Void => Some(TypeId(0)),
+            Self::Function | Self::Nameless => None,
             Self::Pointer(to) => {
                 let to = to.find(btf)?;
                 btf.ids()
@@ -109,7 +117,7 @@ fn variable(
     Ok(declared.first().map(|d| (d.1, false)))
 }
 
-fn spelled(
+pub(super) fn spelled(
     dwarf: &Dwarf<Slice<'_>>,
     unit: &Unit<Slice<'_>>,
     at: UnitOffset,
@@ -130,22 +138,68 @@ fn spelled(
         gimli::DW_TAG_union_type => named("union "),
         gimli::DW_TAG_enumeration_type => named("enum "),
         gimli::DW_TAG_base_type | gimli::DW_TAG_typedef => named(""),
-        gimli::DW_TAG_const_type | gimli::DW_TAG_volatile_type => inner(),
-        gimli::DW_TAG_pointer_type => Some(TypeName::Pointer(Box::new(inner()?))),
+        gimli::DW_TAG_const_type | gimli::DW_TAG_volatile_type
+            if entry.attr_value(gimli::DW_AT_type).is_none() =>
+        {
+            Some(TypeName::Void)
+        }
+        gimli::DW_TAG_const_type | gimli::DW_TAG_volatile_type | gimli::DW_TAG_restrict_type => {
+            inner()
+        }
+        gimli::DW_TAG_pointer_type if entry.attr_value(gimli::DW_AT_type).is_none() => {
+            Some(TypeName::Pointer(Box::new(TypeName::Void)))
+        }
+        gimli::DW_TAG_pointer_type => {
+            let to = inner().unwrap_or(TypeName::Nameless);
+            Some(TypeName::Pointer(Box::new(to)))
+        }
+        gimli::DW_TAG_subroutine_type => Some(TypeName::Function),
         gimli::DW_TAG_array_type => {
-            let mut tree = unit.entries_tree(Some(at)).ok()?;
-            let mut children = tree.root().ok()?.children();
-            let mut counts = Vec::new();
-            while let Ok(Some(child)) = children.next() {
-                let entry = child.entry();
-                let value = |name| entry.attr_value(name).and_then(|v| v.udata_value());
-                let upper = || value(gimli::DW_AT_upper_bound)?.checked_add(1);
-                let count = value(gimli::DW_AT_count).or_else(upper).unwrap_or(0);
-                counts.push(u32::try_from(count).ok()?);
-            }
+            let counts = counts(unit, at)?;
             let array = |of, count: &u32| TypeName::Array(Box::new(of), *count);
             Some(counts.iter().rev().fold(inner()?, array))
         }
+        _ => None,
+    }
+}
+
+/// How many elements an array has in each of its dimensions.
+fn counts(unit: &Unit<Slice<'_>>, at: UnitOffset) -> Option<Vec<u32>> {
+    let mut tree = unit.entries_tree(Some(at)).ok()?;
+    let mut children = tree.root().ok()?.children();
+    let mut counts = Vec::new();
+    while let Ok(Some(child)) = children.next() {
+        let entry = child.entry();
+        let value = |name| entry.attr_value(name).and_then(|v| v.udata_value());
+        let upper = || value(gimli::DW_AT_upper_bound)?.checked_add(1);
+        let count = value(gimli::DW_AT_count).or_else(upper).unwrap_or(0);
+        counts.push(u32::try_from(count).ok()?);
+    }
+    Some(counts)
+}
+
+/// The size of a value of the type at `at`, in bytes.
+pub(super) fn size(unit: &Unit<Slice<'_>>, at: UnitOffset, depth: u32) -> Option<u64> {
+    let entry = unit.entry(at).ok().filter(|_| depth < MAX_DEPTH)?;
+    if let Some(size) = entry.attr_value(gimli::DW_AT_byte_size) {
+        return size.udata_value();
+    }
+    let inner = || match entry.attr_value(gimli::DW_AT_type)? {
+        AttributeValue::UnitRef(to) => size(unit, to, depth + 1),
+        _ => None,
+    };
+    match entry.tag() {
+        gimli::DW_TAG_pointer_type => Some(8),
+        gimli::DW_TAG_array_type => {
+            let counts = counts(unit, at)?;
+            counts
+                .iter()
+                .try_fold(inner()?, |size, count| size.checked_mul(u64::from(*count)))
+        }
+        gimli::DW_TAG_typedef
+        | gimli::DW_TAG_const_type
+        | gimli::DW_TAG_volatile_type
+        | gimli::DW_TAG_restrict_type => inner(),
         _ => None,
     }
 }

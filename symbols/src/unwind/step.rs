@@ -3,6 +3,7 @@
 
 use super::{End, Method, OtherRegisters, Registers, StackFrame};
 use crate::addr::{GuestMemory, Gva, ReadExt};
+use crate::dwarf::FrameRegisters;
 use crate::orc::{Base, OrcEntry, OrcSet, Shape};
 
 /// Offsets in `struct pt_regs` (arch/x86/include/asm/ptrace.h).
@@ -24,6 +25,23 @@ const SCAN_WORDS: u64 = 2048;
 /// How far apart two frames of one program may be.
 const FRAME_SPAN: u64 = 1 << 20;
 
+/// Where `struct pt_regs` has the registers, in the order of the instruction set.
+const SAVED: [u64; 16] = [
+    80, 88, 96, 40, 152, 32, 104, 112, 72, 64, 56, 48, 24, 16, 8, 0,
+];
+
+/// All registers that `struct pt_regs` at `gva` holds.
+pub(super) fn saved_registers<M: GuestMemory + ?Sized>(
+    memory: &M,
+    gva: Gva,
+) -> Option<FrameRegisters> {
+    let mut all = [0; 16];
+    for (register, offset) in all.iter_mut().zip(SAVED) {
+        *register = memory.u64_at(gva.plus(offset).0)?;
+    }
+    Some(FrameRegisters::all(&all))
+}
+
 /// What a step came to.
 pub(super) enum Next {
     /// The caller, how it was found, and whether its address is a return address.
@@ -42,6 +60,8 @@ pub(super) struct Walker<'w, M: ?Sized> {
     is_user: bool,
     /// The address is where the frame stands, not where it will return to.
     is_exact: bool,
+    /// Where all registers of the frame are saved.
+    saved: Option<Gva>,
 }
 
 impl<'w, M: GuestMemory + ?Sized> Walker<'w, M> {
@@ -64,6 +84,7 @@ impl<'w, M: GuestMemory + ?Sized> Walker<'w, M> {
             others,
             is_user,
             is_exact,
+            saved: None,
         }
     }
 
@@ -75,10 +96,12 @@ impl<'w, M: GuestMemory + ?Sized> Walker<'w, M> {
             method,
             is_return,
             is_user,
+            saved: self.saved,
         }
     }
 
     pub(super) fn next(&mut self) -> Next {
+        self.saved = None;
         if self.is_user {
             return self.user_step().map_or(Next::End(End::User), |()| {
                 Next::Frame(Method::FramePointer, true)
@@ -133,6 +156,7 @@ impl<'w, M: GuestMemory + ?Sized> Walker<'w, M> {
                 let bp = read(pt_regs::BP)?;
                 self.saved_step(found, Some(others))?;
                 self.bp = bp;
+                self.saved = Some(Gva(found));
                 Some(Next::Frame(Method::Saved, false))
             }
             Shape::Interrupt => {
