@@ -20,6 +20,8 @@ pub(crate) struct Printer<'p> {
     btf: &'p Btf,
     resolver: &'p Resolver,
     memory: MachineMemory<'p>,
+    /// Addresses of programs are those of the program that runs.
+    is_program: bool,
     /// Where the pointer to the running task is.
     current: Option<Gva>,
     names: &'p Names,
@@ -43,11 +45,17 @@ impl<'p> Printer<'p> {
             btf,
             resolver,
             memory,
+            is_program: true,
             current,
             names,
             image: OnceCell::new(),
             types: RefCell::default(),
         })
+    }
+
+    /// For a task that does not run: what its pointers into its program point to is not in reach.
+    pub(crate) const fn leave_out_program(&mut self) {
+        self.is_program = false;
     }
 
     pub(crate) const fn btf(&self) -> &Btf {
@@ -107,6 +115,9 @@ impl PrintContext for Printer<'_> {
     }
 
     fn string(&self, gva: u64, limit: usize) -> Option<Vec<u8>> {
+        if !self.is_program && gva >> 63 == 0 {
+            return None;
+        }
         let mut text = Vec::new();
         let mut byte = [0];
         while text.len() < limit {

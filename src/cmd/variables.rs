@@ -38,9 +38,12 @@ pub(crate) fn of_stack(
     resolver: &Resolver,
     machine: &mut Machine,
 ) -> Vec<FrameVariables> {
-    let Ok(printer) = Printer::new(names, resolver, machine) else {
+    let Ok(mut printer) = Printer::new(names, resolver, machine) else {
         return Vec::new();
     };
+    if first.is_none() {
+        printer.leave_out_program();
+    }
     let kernel = names
         .image_path()
         .and_then(|path| DebugImage::open(path, None).ok());
