@@ -152,6 +152,10 @@ pub(crate) struct Record {
     /// End the recording after this many ticks, with exit code 124.
     #[arg(long, value_name = "N")]
     pub(crate) max_ticks: Option<Count>,
+    /// Let gdb stop the machine and read from it while it is recorded: a port of the loopback
+    /// interface, or a unix socket [default: 127.0.0.1:1234].
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "localhost")]
+    pub(crate) gdb: Option<colinux_replay::gdb::Listen>,
     /// End the recording after this many seconds of the host, with exit code 124.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<f64>,

@@ -90,6 +90,8 @@ pub(crate) struct Console {
     deadline: Option<Instant>,
     stop: Option<EndReason>,
     silent: bool,
+    /// Never waits for long, since somebody else may want something of the machine.
+    brief: bool,
 }
 
 impl Console {
@@ -127,7 +129,18 @@ impl Console {
             deadline: timeout.map(|t| Instant::now() + t),
             stop: None,
             silent,
+            brief: false,
         })
+    }
+
+    /// Comes back from idle time at least so often that a debugger does not wait.
+    pub(crate) fn brief(&mut self) {
+        self.brief = true;
+    }
+
+    /// The signal that ended the recording, once it has come; 0 before.
+    pub(crate) fn signal_flag(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.signals.received)
     }
 
     /// The signal that ended the recording, if one did.
@@ -197,6 +210,9 @@ impl Console {
             };
             match input.recv_timeout(slice) {
                 Ok(bytes) => self.take(&bytes),
+                Err(RecvTimeoutError::Timeout) if self.brief => {
+                    return until.is_none_or(|until| Instant::now() < until);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.input = None;

@@ -290,6 +290,93 @@ fn what_cannot_be_is_refused_and_said() {
     assert_eq!(ticks(&said).last(), Some(&4_000_000), "{said}");
 }
 
+/// A machine that is being recorded stops for gdb, and its recording knows nothing of it.
+#[test]
+fn a_machine_that_is_recorded_is_looked_at() {
+    if !has_gdb() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let address = |name: &str| {
+        let found = sandbox.ok(&["symbols", "--kernel", &kernel, name]).out;
+        let digits = found.strip_prefix("0x").unwrap();
+        let end = digits.find(|c: char| !c.is_ascii_hexdigit());
+        format!("0x{}", &digits[..end.unwrap_or(digits.len())])
+    };
+    let (clone, banner) = (address("kernel_clone"), address("linux_banner"));
+    let socket = sandbox.path("gdb.sock");
+    let socket = socket.to_str().unwrap();
+    let mut record = sandbox
+        .command(&[
+            "record", "--kernel", &kernel, "--memory", "128M", "-o", "live.clt",
+        ])
+        .args([
+            "--gdb",
+            socket,
+            "--",
+            "while read x; do (echo got $x); [ $x = three ] && exit 7; done",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut keys = record.stdin.take().unwrap();
+    let mut output = BufReader::new(record.stdout.take().unwrap());
+    let mut line = String::new();
+    writeln!(keys, "one").unwrap();
+    while !line.contains("got one") {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0);
+    }
+    // The guest waits for a key that comes once gdb waits for the guest.
+    let gdb = |commands: &[&str]| {
+        let mut gdb = Command::new("gdb");
+        gdb.args(["-nx", "-batch", "-ex", "set pagination off"]);
+        gdb.args(["-ex", &format!("target remote {socket}")]);
+        for command in commands {
+            gdb.args(["-ex", command]);
+        }
+        gdb.stdin(Stdio::null()).stdout(Stdio::piped());
+        gdb.stderr(Stdio::inherit()).spawn().unwrap()
+    };
+    let here = format!("break *{clone}");
+    let banner = format!("x/s {banner}");
+    let asked = gdb(&[
+        &here,
+        "continue",
+        PC,
+        &banner,
+        "stepi",
+        "p $rax = 1",
+        "reverse-stepi",
+        "detach",
+    ]);
+    thread::sleep(Duration::from_millis(500));
+    writeln!(keys, "two").unwrap();
+    let said = asked.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(format!("{:#x}", answers(&said)[0]), clone, "{said}");
+    assert!(said.contains("Linux version 6.1"), "{said}");
+    // Killed in the middle, and gone.
+    let mut killed = gdb(&["continue"]);
+    thread::sleep(Duration::from_millis(300));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    writeln!(keys, "three").unwrap();
+    drop(keys);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.contains("got two") && rest.contains("got three"),
+        "{rest}"
+    );
+    assert_eq!(record.wait().unwrap().code(), Some(7));
+    sandbox.ok(&["verify", "live.clt"]);
+    assert!(!std::path::Path::new(socket).exists());
+}
+
 /// As rr's own commands in gdb do.
 #[test]
 fn commands_of_rr_are_answered() {

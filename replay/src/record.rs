@@ -3,8 +3,12 @@
 
 mod resume;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use colinux_driver::debug::DebugPlan;
 use colinux_driver::jit::Tier;
-use colinux_driver::machine::Unsupported;
+use colinux_driver::machine::{Machine, Unsupported};
 use colinux_driver::passage::Shutdown;
 use colinux_driver::tick::VirtualTime;
 use colinux_tracer::{
@@ -15,6 +19,7 @@ use colinux_tracer::{
 use crate::checkpoint::Interval;
 use crate::checkpoint::keeper::Keeper;
 use crate::error::ReplayError;
+use crate::gdb::Server;
 use crate::runner::{EventSink, Moment, Runner};
 use crate::setup::{self, RecordConfig};
 
@@ -132,10 +137,13 @@ pub struct Recorder {
     given: u64,
     /// Events that were written.
     events: u64,
+    /// Where debuggers are waited for, and the signal that ends a conversation.
+    server: Option<(Server, Arc<AtomicUsize>)>,
 }
 
 /// The end of a recording, before it is written.
-struct Ending {
+#[derive(Debug)]
+pub(crate) struct Ending {
     reason: EndReason,
     shutdown: Option<Shutdown>,
     unsupported: Option<Box<Unsupported>>,
@@ -186,7 +194,18 @@ impl Recorder {
             keeper,
             given: 0,
             events: 0,
+            server: None,
         })
+    }
+
+    /// Lets debuggers stop the machine and read from it, until `signal` is not zero any more.
+    pub fn debuggers(mut self, server: Server, signal: Arc<AtomicUsize>) -> Self {
+        self.server = Some((server, signal));
+        self
+    }
+
+    pub(crate) fn machine(&mut self) -> &mut Machine {
+        self.runner.machine_mut()
     }
 
     /// Runs on this back end, if the host can.
@@ -248,62 +267,76 @@ impl Recorder {
     }
 
     fn record(&mut self, host: &mut dyn Host) -> Result<Ending, ReplayError> {
+        let server = self.server.take();
         loop {
-            let until = self.tick_limit.min(self.keeper.next());
-            let mut sink = ToWriter {
-                writer: &mut self.writer,
-                alarms: &mut self.alarms,
-                events: &mut self.events,
-                alarmed: false,
-            };
-            let moment = self.runner.run(until, &mut sink)?;
-            if sink.alarmed && !self.keeper.is_near(self.runner.tick()) {
-                self.checkpoint()?;
+            if let Some((server, signal)) = &server
+                && let Some(ending) = server.attend(self, host, signal)?
+            {
+                return Ok(ending);
             }
-            let output = self.runner.machine_mut().take_console();
-            if !output.is_empty() {
-                host.output(&output);
-            }
-            match moment {
-                Moment::Pause => {
-                    // Not a place where a recording can be ended: it is not the same on replay.
-                }
-                Moment::Quantum => {
-                    let turn = host.turn(self.line());
-                    self.console_input(turn.input)?;
-                    if let Some(reason) = turn.stop {
-                        return self.stop(reason);
-                    }
-                    if self.until_panic && self.alarms.iter().any(|a| a.panic) {
-                        return self.stop(EndReason::Panic);
-                    }
-                }
-                Moment::Idle(deadline) => {
-                    if let Some(ending) = self.idle(deadline, host)? {
-                        return Ok(ending);
-                    }
-                }
-                Moment::Limit if self.runner.tick() < self.tick_limit => self.checkpoint()?,
-                Moment::Limit => return Ok(Ending::of(EndReason::TickLimit)),
-                Moment::Ended(how) => {
-                    return Ok(Ending {
-                        shutdown: Some(how),
-                        ..Ending::of(EndReason::GuestShutdown)
-                    });
-                }
-                Moment::Unsupported(what) => {
-                    return Ok(Ending {
-                        unsupported: Some(what),
-                        ..Ending::of(EndReason::Unsupported)
-                    });
-                }
+            if let Some(ending) = self.turn(host)? {
+                return Ok(ending);
             }
         }
+    }
+
+    /// Runs until something has to be looked at, and looks at it. The ending, if this was it.
+    pub(crate) fn turn(&mut self, host: &mut dyn Host) -> Result<Option<Ending>, ReplayError> {
+        let until = self.tick_limit.min(self.keeper.next());
+        let mut sink = ToWriter {
+            writer: &mut self.writer,
+            alarms: &mut self.alarms,
+            events: &mut self.events,
+            alarmed: false,
+        };
+        let moment = self.runner.run(until, &mut sink)?;
+        if sink.alarmed && !self.keeper.is_near(self.runner.tick()) {
+            self.checkpoint()?;
+        }
+        let output = self.runner.machine_mut().take_console();
+        if !output.is_empty() {
+            host.output(&output);
+        }
+        match moment {
+            Moment::Pause => {
+                // Not a place where a recording can be ended: it is not the same on replay.
+            }
+            Moment::Quantum => {
+                let turn = host.turn(self.line());
+                self.console_input(turn.input)?;
+                if let Some(reason) = turn.stop {
+                    return self.stop(reason).map(Some);
+                }
+                if self.until_panic && self.alarms.iter().any(|a| a.panic) {
+                    return self.stop(EndReason::Panic).map(Some);
+                }
+            }
+            Moment::Idle(deadline) => {
+                return self.idle(deadline, host);
+            }
+            Moment::Limit if self.runner.tick() < self.tick_limit => self.checkpoint()?,
+            Moment::Limit => return Ok(Some(Ending::of(EndReason::TickLimit))),
+            Moment::Ended(how) => {
+                return Ok(Some(Ending {
+                    shutdown: Some(how),
+                    ..Ending::of(EndReason::GuestShutdown)
+                }));
+            }
+            Moment::Unsupported(what) => {
+                return Ok(Some(Ending {
+                    unsupported: Some(what),
+                    ..Ending::of(EndReason::Unsupported)
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Ends at a quantum. The next tick is a place that a replay reaches in the same way.
     fn stop(&mut self, reason: EndReason) -> Result<Ending, ReplayError> {
         let until = self.runner.tick() + 1;
+        // A debugger's stops are not for this one.
+        self.machine().debug(&DebugPlan::default());
         loop {
             let mut sink = ToWriter {
                 writer: &mut self.writer,

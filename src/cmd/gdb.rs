@@ -123,7 +123,7 @@ fn catch() -> Result<Signals, Failure> {
     Signals::catch().map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))
 }
 
-fn bind(listen: &Listen) -> Result<Server, Failure> {
+pub(crate) fn bind(listen: &Listen) -> Result<Server, Failure> {
     Server::bind(listen).map_err(|error| Failure::new(exit::ENVIRONMENT, error))
 }
 

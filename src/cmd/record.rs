@@ -155,6 +155,15 @@ fn record_to(
     let timeout = timeout.map_err(|_| Failure::usage("--timeout wants a number of seconds"))?;
     let mut console = Console::attach(timeout, false)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
+    let recorder = match &args.record.gdb {
+        None => recorder,
+        Some(listen) => {
+            let server = super::gdb::bind(listen)?;
+            report.note(format!("in gdb, say `target remote {}`", server.address()));
+            console.brief();
+            recorder.debuggers(server, console.signal_flag())
+        }
+    };
     let began = Instant::now();
     let result = recorder.run(&mut console, |ticks| {
         let seconds = began.elapsed().as_secs_f64().max(1e-9);

@@ -10,23 +10,22 @@ use gdbstub::target::ext::breakpoints::{
 };
 
 use super::target::Debuggee;
+use super::wire::Shared;
 use crate::watch::{Watched, watch};
 
-impl Debuggee {
-    /// A write that changes nothing is no event for gdb, so it is not told of it.
-    fn watch(&self, start: u64, len: u64, kind: WatchKind) -> Watch {
-        let what = match kind {
-            WatchKind::Write => Watched::Changes,
-            WatchKind::Read => Watched::Reads,
-            WatchKind::ReadWrite => Watched::Accesses,
-        };
-        let space = if self.shared.physical.load(Ordering::Relaxed) {
-            WatchSpace::Physical
-        } else {
-            WatchSpace::Virtual
-        };
-        watch(space, start, len.max(1), what)
-    }
+/// A write that changes nothing is no event for gdb, so it is not told of it.
+pub(super) fn watch_for(shared: &Shared, start: u64, len: u64, kind: WatchKind) -> Watch {
+    let what = match kind {
+        WatchKind::Write => Watched::Changes,
+        WatchKind::Read => Watched::Reads,
+        WatchKind::ReadWrite => Watched::Accesses,
+    };
+    let space = if shared.physical.load(Ordering::Relaxed) {
+        WatchSpace::Physical
+    } else {
+        WatchSpace::Virtual
+    };
+    watch(space, start, len.max(1), what)
 }
 
 impl Breakpoints for Debuggee {
@@ -76,7 +75,7 @@ impl HwWatchpoint for Debuggee {
         len: u64,
         kind: WatchKind,
     ) -> TargetResult<bool, Self> {
-        let watch = self.watch(addr, len, kind);
+        let watch = watch_for(&self.shared, addr, len, kind);
         self.timeline.stops().watches.push(watch);
         Ok(true)
     }
@@ -87,7 +86,7 @@ impl HwWatchpoint for Debuggee {
         len: u64,
         kind: WatchKind,
     ) -> TargetResult<bool, Self> {
-        let watch = self.watch(addr, len, kind);
+        let watch = watch_for(&self.shared, addr, len, kind);
         Ok(self.timeline.stops().remove_watch(&watch))
     }
 }

@@ -4,6 +4,7 @@
 //! read all of the guest's memory.
 
 mod breakpoint;
+mod live;
 mod memory;
 mod monitor;
 mod resume;

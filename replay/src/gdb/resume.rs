@@ -136,45 +136,45 @@ impl Debuggee {
     }
 
     fn reason(&self, halt: Halt) -> MultiThreadStopReason<u64> {
-        let tid = VCPU;
-        match halt {
-            Halt::Arrived => MultiThreadStopReason::SignalWithThread {
+        let rip = self.timeline.machine().core().cpu.rip;
+        reason(halt, self.hardware.contains(&rip))
+    }
+}
+
+/// What gdb is told of a stop. `hardware`: a breakpoint here was set as a hardware one.
+pub(super) fn reason(halt: Halt, hardware: bool) -> MultiThreadStopReason<u64> {
+    let tid = VCPU;
+    match halt {
+        Halt::Arrived => MultiThreadStopReason::SignalWithThread {
+            tid,
+            signal: Signal::SIGTRAP,
+        },
+        Halt::Interrupted => MultiThreadStopReason::SignalWithThread {
+            tid,
+            signal: Signal::SIGINT,
+        },
+        Halt::Breakpoint if hardware => MultiThreadStopReason::HwBreak(tid),
+        Halt::Breakpoint => MultiThreadStopReason::SwBreak(tid),
+        Halt::Watch(hit) => {
+            let kind = match (hit.watch.read, hit.watch.write) {
+                (true, true) => WatchKind::ReadWrite,
+                (true, false) => WatchKind::Read,
+                _ => WatchKind::Write,
+            };
+            MultiThreadStopReason::Watch {
                 tid,
-                signal: Signal::SIGTRAP,
-            },
-            Halt::Interrupted => MultiThreadStopReason::SignalWithThread {
-                tid,
-                signal: Signal::SIGINT,
-            },
-            Halt::Breakpoint
-                if self
-                    .hardware
-                    .contains(&self.timeline.machine().core().cpu.rip) =>
-            {
-                MultiThreadStopReason::HwBreak(tid)
+                kind,
+                addr: hit.address,
             }
-            Halt::Breakpoint => MultiThreadStopReason::SwBreak(tid),
-            Halt::Watch(hit) => {
-                let kind = match (hit.watch.read, hit.watch.write) {
-                    (true, true) => WatchKind::ReadWrite,
-                    (true, false) => WatchKind::Read,
-                    _ => WatchKind::Write,
-                };
-                MultiThreadStopReason::Watch {
-                    tid,
-                    kind,
-                    addr: hit.address,
-                }
-            }
-            Halt::Start => MultiThreadStopReason::ReplayLog {
-                tid: Some(tid),
-                pos: ReplayLogPosition::Begin,
-            },
-            Halt::End => MultiThreadStopReason::ReplayLog {
-                tid: Some(tid),
-                pos: ReplayLogPosition::End,
-            },
         }
+        Halt::Start => MultiThreadStopReason::ReplayLog {
+            tid: Some(tid),
+            pos: ReplayLogPosition::Begin,
+        },
+        Halt::End => MultiThreadStopReason::ReplayLog {
+            tid: Some(tid),
+            pos: ReplayLogPosition::End,
+        },
     }
 }
 

@@ -9,17 +9,23 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use colinux_driver::debug::DebugPlan;
 use gdbstub::conn::ConnectionExt;
+use gdbstub::stub::run_blocking::BlockingEventLoop;
 use gdbstub::stub::{DisconnectReason, GdbStub};
+use gdbstub::target::Target;
 
+use super::live::{Live, LiveLoop};
 use super::resume::EventLoop;
 use super::target::Debuggee;
-use super::wire::{PACKET_BYTES_MAX, Wire, framed};
+use super::wire::{PACKET_BYTES_MAX, Shared, Wire, framed};
+use crate::error::ReplayError;
+use crate::record::{Ending, Host, Recorder};
 use crate::timeline::TimelineError;
 
 /// The port debuggers expect.
@@ -206,6 +212,68 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Serves a debugger on a machine that is being recorded, if one is waiting, until it leaves, the
+    /// recording ends, or `signal` is not zero any more. How the recording ended, if it did.
+    pub(crate) fn attend(
+        &self,
+        recorder: &mut Recorder,
+        host: &mut dyn Host,
+        signal: &Arc<AtomicUsize>,
+    ) -> Result<Option<Ending>, ReplayError> {
+        let Ok(stream) = self.accepted.try_recv() else {
+            return Ok(None);
+        };
+        let mut live = Live::new(recorder, host);
+        let shared = Arc::clone(&live.shared);
+        let said = match stream {
+            Stream::Tcp(stream) => {
+                let _line = stream
+                    .try_clone()
+                    .map(|line| HangUp::when(signal, move || drop(line.shutdown(Shutdown::Both))));
+                talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared)
+            }
+            Stream::Unix(stream) => {
+                let _line = stream
+                    .try_clone()
+                    .map(|line| HangUp::when(signal, move || drop(line.shutdown(Shutdown::Both))));
+                talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared)
+            }
+        };
+        let ending = live.ending.take();
+        recorder.machine().debug(&DebugPlan::default());
+        self.busy.store(false, Ordering::Release);
+        said.map(|_| ending)
+    }
+}
+
+/// Ends a conversation when a signal comes, which a debugger that keeps the machine stopped would
+/// hold up.
+struct HangUp(Arc<AtomicBool>);
+
+impl HangUp {
+    fn when(signal: &Arc<AtomicUsize>, hang_up: impl FnOnce() + Send + 'static) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (signal, done) = (Arc::clone(signal), Arc::clone(&over));
+        thread::spawn(move || {
+            while signal.load(Ordering::Relaxed) == 0 {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+            hang_up();
+        });
+        HangUp(over)
+    }
+}
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Listen::Unix(path) = &self.address {
@@ -230,7 +298,21 @@ pub(super) fn converse<S>(stream: S, debuggee: &mut Debuggee) -> Result<String, 
 where
     S: ConnectionExt<Error = io::Error>,
 {
-    let wire = Wire::new(stream, Arc::clone(&debuggee.shared));
+    let shared = Arc::clone(&debuggee.shared);
+    talk::<S, EventLoop<S>>(stream, debuggee, shared)
+}
+
+fn talk<S, L>(
+    stream: S,
+    target: &mut L::Target,
+    shared: Arc<Shared>,
+) -> Result<String, <L::Target as Target>::Error>
+where
+    S: ConnectionExt<Error = io::Error>,
+    L: BlockingEventLoop<Connection = Wire<S>>,
+    <L::Target as Target>::Error: fmt::Debug + fmt::Display,
+{
+    let wire = Wire::new(stream, shared);
     let stub = match GdbStub::builder(wire)
         .packet_buffer_size(PACKET_BYTES_MAX)
         .build()
@@ -238,7 +320,7 @@ where
         Ok(stub) => stub,
         Err(error) => return Ok(format!("the debugger cannot be served: {error}")),
     };
-    match stub.run_blocking::<EventLoop<S>>(debuggee) {
+    match stub.run_blocking::<L>(target) {
         Ok(DisconnectReason::Disconnect) => Ok("the debugger detached".to_owned()),
         Ok(DisconnectReason::Kill) => Ok("the debugger is done".to_owned()),
         Ok(_) => Ok("the debugger left".to_owned()),

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use colinux_driver::core::Core;
 use colinux_driver::mem::addr::Gpa;
 use colinux_tracer::Reader;
 use gdbstub::arch::{Arch, RegId, Registers};
@@ -39,6 +40,13 @@ pub struct RawRegisters(Vec<u8>, u64);
 /// Registers are only read all at once.
 #[derive(Clone, Copy, Debug)]
 pub enum NoRegister {}
+
+impl RawRegisters {
+    /// Those of a machine.
+    pub(super) fn of(core: &Core) -> Self {
+        RawRegisters(xml::registers(core), core.cpu.rip)
+    }
+}
 
 impl RegId for NoRegister {
     fn from_raw_id(_: usize) -> Option<(Self, Option<NonZeroUsize>)> {
@@ -151,8 +159,7 @@ impl Target for Debuggee {
 
 impl MultiThreadBase for Debuggee {
     fn read_registers(&mut self, regs: &mut RawRegisters, _: Tid) -> TargetResult<(), Self> {
-        let core = self.timeline.machine().core();
-        *regs = RawRegisters(xml::registers(core), core.cpu.rip);
+        *regs = RawRegisters::of(self.timeline.machine().core());
         Ok(())
     }
 
@@ -200,7 +207,7 @@ impl MultiThreadBase for Debuggee {
 }
 
 /// Copies as much as fits.
-fn fill(text: &[u8], buf: &mut [u8]) -> usize {
+pub(super) fn fill(text: &[u8], buf: &mut [u8]) -> usize {
     let n = text.len().min(buf.len());
     buf[..n].copy_from_slice(&text[..n]);
     n
@@ -231,14 +238,8 @@ impl TargetDescriptionXmlOverride for Debuggee {
         length: usize,
         buf: &mut [u8],
     ) -> TargetResult<usize, Self> {
-        if annex != b"target.xml" {
-            return Err(TargetError::NonFatal);
-        }
-        let xml = self.description.as_bytes();
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|at| xml.get(at..))
-            .unwrap_or_default();
-        Ok(fill(&rest[..rest.len().min(length)], buf))
+        xml::piece(&self.description, annex, offset, length)
+            .map(|piece| fill(piece, buf))
+            .ok_or(TargetError::NonFatal)
     }
 }

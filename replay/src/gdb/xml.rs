@@ -206,6 +206,22 @@ pub(crate) fn text(core: &Core) -> String {
     out
 }
 
+/// A piece of the description, of the one file that it has.
+pub(super) fn piece<'d>(
+    description: &'d str,
+    annex: &[u8],
+    offset: u64,
+    length: usize,
+) -> Option<&'d [u8]> {
+    if annex != b"target.xml" {
+        return None;
+    }
+    let at = usize::try_from(offset).ok();
+    let rest = at.and_then(|at| description.as_bytes().get(at..));
+    let rest = rest.unwrap_or_default();
+    rest.get(..rest.len().min(length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,7 @@ impl Recorder {
             keeper,
             given: start.inputs as u64,
             events: start.events,
+            server: None,
         })
     }
 }
