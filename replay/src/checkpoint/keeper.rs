@@ -15,7 +15,7 @@ use super::pages::{PAGE, take_dirty};
 use crate::runner::Runner;
 
 /// Ticks between checkpoints at the beginning of a recording, unless asked otherwise.
-pub(crate) const INTERVAL_TICKS: u64 = 25_000_000;
+pub(crate) const INTERVAL_TICKS: u64 = 50_000_000;
 /// In a long recording they lie so many times closer together than power-on is away.
 const SPREAD: u64 = 64;
 /// A chain of checkpoints, each relative to the one before, may hold so many times the pages that
