@@ -261,9 +261,9 @@ mod tests {
             }
             ticks
         };
-        let near = ticks(Interval::Spread, 1_600_000_000);
+        let near = ticks(Interval::Spread, SPREAD * INTERVAL_TICKS);
         assert_eq!((near[0], near[1]), (INTERVAL_TICKS, 2 * INTERVAL_TICKS));
-        assert_eq!(near.len(), 64);
+        assert_eq!(near.len() as u64, SPREAD);
         let far = ticks(Interval::Spread, 100_000_000_000);
         assert!(far.len() < 500, "{}", far.len());
         assert_eq!(ticks(Interval::Every(7), 20), [7, 14, 21]);
