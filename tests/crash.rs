@@ -106,7 +106,11 @@ fn a_recorder_killed_at_any_moment_leaves_what_the_guest_had_done() {
             kept.len() <= whole.len() && kept == whole[..kept.len()],
             "round {round}"
         );
-        assert_eq!(reader.recovery().is_some(), killed, "round {round}");
+        // It may have been killed when its work was done, on its way out.
+        match reader.recovery() {
+            Some(_) => assert!(killed, "round {round}"),
+            None => assert_eq!(kept.len(), whole.len(), "round {round}"),
+        }
         if let Some(turn) = highest(&output, "turn-") {
             let tick = turns[turn as usize - 1];
             let done = whole.partition_point(|(at, _)| *at <= tick);
