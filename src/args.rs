@@ -8,6 +8,9 @@ use colinux_replay::Position;
 
 use crate::words::{Bytes, CheckpointInterval, Count, Until};
 
+mod export;
+pub(crate) use export::{Destination, Export, ExportEvents, ExportFormat, ExportSamples, Vmcore};
+
 /// Records a Linux kernel in a deterministic machine, and replays it instruction for instruction.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
@@ -67,6 +70,8 @@ pub(crate) enum Verb {
     Stats(Stats),
     /// Copy a recording with the events of a stretch only; it still replays from the start.
     Cut(Cut),
+    /// Write a recording in another program's format.
+    Export(Export),
     /// Name addresses of the guest's kernel, find symbols, show types.
     Symbols(Symbols),
     /// Find out who wrote to a place in memory last.

@@ -64,6 +64,7 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Dump(args) => cmd::dump::run(args, report),
         Verb::Stats(args) => cmd::stats::run(args, report),
         Verb::Cut(args) => cmd::cut::run(args, report),
+        Verb::Export(args) => cmd::export::run(args, report),
         Verb::Symbols(args) => cmd::symbols::run(args, report),
         Verb::LastWrite(args) => cmd::origin::last_write(args, report),
         Verb::Why(args) => cmd::origin::why(args, report),

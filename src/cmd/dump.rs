@@ -4,12 +4,13 @@ use std::io::{self, BufWriter, Write};
 use std::thread;
 use std::time::Duration;
 
+use colinux_replay::scene::Scene;
 use colinux_replay::{Position, Timeline};
 use colinux_tracer::{Event, EventKind, EventMask, EventRow, Facility, Input, Levels, Reader};
 use serde_json::{Map, Value};
 
 use super::dump_names::Namer;
-use super::scene::Scene;
+
 use crate::args::Dump;
 use crate::exit::Failure;
 use crate::report::Report;

@@ -19,20 +19,21 @@ const KINDS: &[EventKind] = &[
 ];
 
 /// What is known at a place in the recording.
-pub(crate) struct Scene {
+#[derive(Clone, Debug)]
+pub struct Scene {
     /// Wake-ups of the idle guest that were inputs, by tick, the next one last.
     warps: Vec<(u64, u64)>,
     ns_per_tick: u64,
     /// Virtual time is this and the ticks; `None` if it is not known.
     offset: Option<u64>,
     deadline: u64,
-    /// The task of each vCPU.
+    /// The task of each vCPU: thread and name.
     tasks: BTreeMap<u16, (u32, Comm)>,
 }
 
 impl Scene {
     /// The scene before the first event.
-    pub(crate) fn first(reader: &Reader) -> Result<Self, TraceError> {
+    pub fn first(reader: &Reader) -> Result<Self, TraceError> {
         let manifest = reader.manifest()?;
         let level = |facility: &str| manifest.levels.get(facility).copied().unwrap_or(0);
         let is_known = level("timer") > 0 && level("irq") > 0;
@@ -51,7 +52,7 @@ impl Scene {
     }
 
     /// The scene before the first event at `tick` or later.
-    pub(crate) fn at(reader: &Reader, tick: u64) -> Result<Self, TraceError> {
+    pub fn at(reader: &Reader, tick: u64) -> Result<Self, TraceError> {
         let mut scene = Self::first(reader)?;
         if let Some(last) = tick.checked_sub(1) {
             let before = reader.events().with_kinds(Self::with(EventMask::NONE));
@@ -63,7 +64,7 @@ impl Scene {
     }
 
     /// The first tick at which virtual time is `ns` or more; `None` if it is not known, or never is.
-    pub(crate) fn tick_at(reader: &Reader, ns: u64) -> Result<Option<u64>, TraceError> {
+    pub fn tick_at(reader: &Reader, ns: u64) -> Result<Option<u64>, TraceError> {
         let mut scene = Self::first(reader)?;
         let rows = reader.events().with_kinds(Self::with(EventMask::NONE));
         let last = reader.reach();
@@ -83,13 +84,13 @@ impl Scene {
     }
 
     /// A mask with the events that it follows from.
-    pub(crate) fn with(mut kinds: EventMask) -> EventMask {
+    pub fn with(mut kinds: EventMask) -> EventMask {
         KINDS.iter().for_each(|kind| kinds.insert(*kind));
         kinds
     }
 
     /// Takes in an event. What it changes is so from the next one on.
-    pub(crate) fn see(&mut self, row: &EventRow) {
+    pub fn see(&mut self, row: &EventRow) {
         while let Some((tick, ns)) = self
             .warps
             .last()
@@ -128,12 +129,17 @@ impl Scene {
     }
 
     /// Virtual time at a tick, in nanoseconds since power-on, if it is known.
-    pub(crate) fn time(&self, tick: u64) -> Option<u64> {
+    pub fn time(&self, tick: u64) -> Option<u64> {
         Some(self.offset?.wrapping_add(self.ticked(tick)))
     }
 
+    /// The thread that runs on a vCPU, and its name; nothing before the first switch.
+    pub fn current(&self, vcpu: u16) -> Option<(u32, Comm)> {
+        self.tasks.get(&vcpu).copied()
+    }
+
     /// The task that runs on a vCPU, as `comm-tid`; before the first switch, nothing is known.
-    pub(crate) fn task(&self, vcpu: u16) -> String {
+    pub fn task(&self, vcpu: u16) -> String {
         match self.tasks.get(&vcpu) {
             Some((tid, comm)) => format!("{comm}-{tid}"),
             None => "-".to_owned(),
