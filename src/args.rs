@@ -90,6 +90,8 @@ pub(crate) enum Verb {
     Ls(Ls),
     /// Get kernels and make file systems for guests.
     Guest(Guest),
+    /// Look at what this host has of what is needed.
+    Doctor(Doctor),
 }
 
 /// `record`
@@ -531,6 +533,19 @@ pub(crate) struct At {
 Example:
   colinux-trace ls --json")]
 pub(crate) struct Ls {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  colinux-trace doctor
+
+Exit code 69 when something is missing without which nothing can be recorded.")]
+pub(crate) struct Doctor {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

@@ -73,6 +73,7 @@ fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
         Verb::Ps(args) => cmd::state::ps(args, report),
         Verb::Dmesg(args) => cmd::state::dmesg(args, report),
         Verb::Ls(args) => cmd::ls::run(args, report),
+        Verb::Doctor(args) => cmd::doctor::run(args, report),
         Verb::Guest(args) => cmd::guest::run(args, report),
     }
 }

@@ -17,7 +17,9 @@ fn refused(run: &Run, code: i32, says: &[&str]) {
 #[test]
 fn every_verb_has_help_with_an_example() {
     let sandbox = Sandbox::new();
-    for verb in ["record", "replay", "verify", "info", "dump", "ls"] {
+    for verb in [
+        "record", "replay", "verify", "info", "dump", "ls", "export", "doctor",
+    ] {
         let run = sandbox.run(&[verb, "--help"]);
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.out.contains("Example"), "{verb} has no example:\n{run}");
@@ -122,5 +124,42 @@ fn garbage_is_no_recording() {
             &["no-such-trace"],
         );
         refused(&sandbox.run(&[verb]), 4, &["latest"]);
+    }
+}
+
+#[test]
+fn the_doctor_says_what_is_missing() {
+    let sandbox = Sandbox::new();
+    common::kernel("6.1");
+    let rows = |text: &str| -> Vec<serde_json::Value> {
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let state = |rows: &[serde_json::Value], check: &str| {
+        let row = rows.iter().find(|row| row["check"] == check);
+        row.unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    let well = rows(&sandbox.ok(&["doctor", "--json"]).out);
+    assert_eq!(state(&well, "kernels"), "ok");
+    assert_eq!(state(&well, "recordings"), "ok");
+    // Nothing fetched, nothing installed, and no place for recordings.
+    let mut command = sandbox.command(&["doctor", "--json"]);
+    let home = sandbox.path("home");
+    command.env("HOME", &home).env_remove("XDG_CACHE_HOME");
+    command.env("PATH", "/nowhere").env("TERM", "dumb");
+    command.env("COLINUX_TRACE_DIR", "/proc/no/place");
+    let ill = Run::from(command.output().unwrap());
+    assert_eq!(ill.code, Some(69), "{ill}");
+    let ill = rows(&ill.out);
+    for (check, expected) in [
+        ("kernels", "missing"),
+        ("recordings", "missing"),
+        ("gdb", "note"),
+        ("fetching", "note"),
+        ("terminal", "note"),
+    ] {
+        assert_eq!(state(&ill, check), expected, "{check}");
     }
 }

@@ -4,6 +4,7 @@ mod background;
 pub(crate) mod bt;
 pub(crate) mod counters;
 pub(crate) mod cut;
+pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod dump_names;
 pub(crate) mod export;

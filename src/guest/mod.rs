@@ -16,7 +16,7 @@ mod init;
 mod interpreters;
 mod ldcache;
 pub(crate) mod pack;
-mod programs;
+pub(crate) mod programs;
 mod tree;
 mod unpacked;
 pub(crate) mod version;

@@ -41,3 +41,8 @@ mod translator;
 pub(crate) use state::{Entry, Native, Ran, VARIANTS};
 pub use state::{Tier, TierStats};
 pub(crate) use translator::Translator;
+
+/// Whether hot code can run on this host's own CPU.
+pub fn is_available() -> bool {
+    Translator::default().set_tier(Tier::One) == Tier::One
+}
