@@ -276,4 +276,8 @@ impl Host for Console {
         let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         HostIdle::Woke(elapsed, self.hand_out(line))
     }
+
+    fn waits(&self) -> bool {
+        self.input.is_some() || !self.pending.is_empty()
+    }
 }

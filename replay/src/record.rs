@@ -25,6 +25,11 @@ use crate::setup::{self, RecordConfig};
 
 pub use resume::ResumeError;
 
+/// For how long, at most, events stay in memory alone: in ticks, and in nanoseconds while an idle guest
+/// waits for somebody to type. Without anybody, only ticks count, which follow from the guest: recordings
+/// of the same thing stay equal.
+const IN_MEMORY: u64 = 2_000_000_000;
+
 /// What the host wants at one of its turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostTurn {
@@ -60,6 +65,10 @@ pub trait Host {
     fn turn(&mut self, line: ConsoleLine) -> HostTurn;
     /// The guest is idle for so many nanoseconds, or until there is input.
     fn idle(&mut self, ns: Option<u64>, line: ConsoleLine) -> HostIdle;
+    /// Whether an idle guest waits on the host's clock now, rather than jump to its deadline.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// How a recording ended.
@@ -137,6 +146,8 @@ pub struct Recorder {
     given: u64,
     /// Events that were written.
     events: u64,
+    /// Tick and time at which the events were last put into the file.
+    settled: (u64, u64),
     /// Where debuggers are waited for, and the signal that ends a conversation.
     server: Option<(Server, Arc<AtomicUsize>)>,
 }
@@ -194,6 +205,7 @@ impl Recorder {
             keeper,
             given: 0,
             events: 0,
+            settled: (0, 0),
             server: None,
         })
     }
@@ -304,6 +316,9 @@ impl Recorder {
             Moment::Quantum => {
                 let turn = host.turn(self.line());
                 self.console_input(turn.input)?;
+                if self.runner.tick() - self.settled.0 >= IN_MEMORY {
+                    self.settle()?;
+                }
                 if let Some(reason) = turn.stop {
                     return self.stop(reason).map(Some);
                 }
@@ -380,6 +395,10 @@ impl Recorder {
     ) -> Result<Option<Ending>, ReplayError> {
         let now = self.runner.machine().time().0;
         let wait = deadline.map(|d| d.0.saturating_sub(now));
+        let until = deadline.map_or(u64::MAX, |deadline| deadline.0);
+        if host.waits() && until.saturating_sub(self.settled.1) >= IN_MEMORY {
+            self.settle()?;
+        }
         match (host.idle(wait, self.line()), deadline) {
             (HostIdle::Jump, Some(deadline)) => {
                 self.runner.machine_mut().warp_to(deadline);
@@ -415,6 +434,12 @@ impl Recorder {
         self.input(tick, Input::IdleWarp { ns: time.0 })?;
         self.runner.machine_mut().warp_to(time);
         Ok(())
+    }
+
+    /// Puts all events into the file.
+    fn settle(&mut self) -> Result<(), ReplayError> {
+        self.settled = (self.runner.tick(), self.runner.machine().time().0);
+        Ok(self.writer.flush()?)
     }
 
     fn input(&mut self, tick: u64, input: Input) -> Result<(), ReplayError> {

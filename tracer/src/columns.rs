@@ -38,8 +38,6 @@ pub(crate) struct Columns {
     counts: Box<[u32; 256]>,
     first_tick: u64,
     last_tick: u64,
-    /// About how many bytes there are.
-    size: usize,
 }
 
 impl Columns {
@@ -75,7 +73,6 @@ impl Columns {
             counts: Box::new([0; 256]),
             first_tick: 0,
             last_tick: 0,
-            size: 0,
         }
     }
 
@@ -105,7 +102,6 @@ impl Columns {
             columns: &mut self.columns,
         };
         event.put_columns(&mut row);
-        self.size += 2 + bulk + 2 * (row.column - kind.first);
         self.memory.end_row(number);
         self.codes.push(code);
         self.counts[usize::from(code)] += 1;
@@ -114,11 +110,6 @@ impl Columns {
 
     pub(crate) fn rows(&self) -> u32 {
         self.codes.len() as u32
-    }
-
-    /// About how many bytes there are: a number that follows from the rows alone.
-    pub(crate) const fn size(&self) -> usize {
-        self.size
     }
 
     pub(crate) const fn ticks(&self) -> (u64, u64) {
@@ -161,7 +152,6 @@ impl Columns {
         self.kinds.iter_mut().for_each(|kind| kind.ticks.clear());
         self.codes.clear();
         self.counts.fill(0);
-        self.size = 0;
     }
 }
 

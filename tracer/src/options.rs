@@ -2,11 +2,13 @@
 
 use crate::chunk::{BODY_LIMIT, ROWS_LIMIT};
 
-/// How a recording is written. Chunk boundaries follow from the rows alone, never from time, so that
-/// two recordings of the same thing with the same options have the same bytes.
+/// How a recording is written. Chunk boundaries follow from the rows and from calls of
+/// [`Writer::flush`](crate::Writer::flush), never from time, so that two recordings of the same thing
+/// with the same options have the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Rows after which a chunk of events is closed.
+    /// Rows after which a chunk of events is closed: as many, at most, are lost when the process is
+    /// killed.
     pub chunk_rows: u32,
     /// Bytes after which a chunk is closed, before compression.
     pub chunk_bytes: u32,
@@ -34,8 +36,7 @@ impl Default for Options {
             chunk_bytes: 512 << 10,
             // Eight of these make a chunk; each is small enough for a second-level cache.
             batch_rows: 4 << 10,
-            // As many rows as a chunk has: what kill -9 can take is the chunk that is being filled, and
-            // no more than another one that waits for the writer.
+            // As many rows as a chunk has; more never wait, since who fills a chunk waits for its end.
             queue_batches: 8,
             event_level: 1,
             file_level: 3,

@@ -23,6 +23,8 @@ pub(crate) trait Row: Sized {
     fn put_columns(&self, row: &mut RowWriter<'_>);
     /// How many bytes of its fields have no fixed bound.
     fn bulk(&self) -> usize;
+    /// About how many bytes it takes in a chunk: a number that follows from the row alone.
+    fn weight(&self) -> usize;
     /// A row to read into.
     fn blank() -> Self;
     /// Reads a code and its fields, into the place where the row will stay: copying it there takes

@@ -122,7 +122,7 @@ impl Sink {
         })
     }
 
-    /// Takes in events of one vCPU and leaves the batch empty.
+    /// Takes in events of one vCPU, all of one chunk, and leaves the batch empty.
     pub(crate) fn events(
         &mut self,
         vcpu: u16,
@@ -152,7 +152,7 @@ impl Sink {
     }
 
     fn event(
-        &mut self,
+        &self,
         vcpu: u16,
         stream: &mut EventStream,
         tick: u64,
@@ -163,11 +163,7 @@ impl Sink {
         }
         stream.last_tick = tick;
         let put = stream.columns.put(tick, event);
-        put.map_err(|size| self.too_large(event.kind().name(), tick, size))?;
-        if self.is_full(stream.columns.rows(), stream.columns.size()) {
-            return self.close_events(vcpu, &mut stream.columns);
-        }
-        Ok(())
+        put.map_err(|size| self.too_large(event.kind().name(), tick, size))
     }
 
     /// Writes inputs through.
@@ -181,7 +177,9 @@ impl Sink {
             self.last_input = *tick;
             let put = self.inputs.put(*tick, input);
             put.map_err(|size| self.too_large(what, *tick, size))?;
-            if self.is_full(self.inputs.rows(), self.inputs.bytes().len()) {
+            let is_full = self.inputs.rows() >= self.options.chunk_rows
+                || self.inputs.bytes().len() >= self.options.chunk_bytes as usize;
+            if is_full {
                 self.close_inputs()?;
             }
         }
@@ -190,12 +188,20 @@ impl Sink {
 
     /// Closes every open chunk of events.
     pub(crate) fn close_chunks(&mut self) -> Result<(), TraceError> {
-        for (vcpu, mut stream) in std::mem::take(&mut self.streams) {
-            let outcome = self.close_events(vcpu, &mut stream.columns);
-            self.streams.insert(vcpu, stream);
-            outcome?;
-        }
-        Ok(())
+        let vcpus: Vec<u16> = self.streams.keys().copied().collect();
+        vcpus
+            .into_iter()
+            .try_for_each(|vcpu| self.close_chunk(vcpu))
+    }
+
+    /// Closes the open chunk of events of a vCPU.
+    pub(crate) fn close_chunk(&mut self, vcpu: u16) -> Result<(), TraceError> {
+        let Some(mut stream) = self.streams.remove(&vcpu) else {
+            return Ok(());
+        };
+        let outcome = self.close_events(vcpu, &mut stream.columns);
+        self.streams.insert(vcpu, stream);
+        outcome
     }
 
     /// Writes the last chunks and the index.
@@ -265,10 +271,6 @@ impl Sink {
             what,
             reason,
         })
-    }
-
-    fn is_full(&self, rows: u32, bytes: usize) -> bool {
-        rows >= self.options.chunk_rows || bytes >= self.options.chunk_bytes as usize
     }
 
     fn close_events(&mut self, vcpu: u16, columns: &mut Columns) -> Result<(), TraceError> {

@@ -164,6 +164,17 @@ macro_rules! vocabulary {
                 }
             }
 
+            #[inline]
+            fn weight(&self) -> usize {
+                match self {
+                    $( Self::$name { $( $field, )* } => {
+                        2 $( + 2 * <$type as $crate::wire::Field>::TYPE.columns() )*
+                            $( + $crate::wire::Field::bulk($field) )*
+                    } )*
+                    Self::Unknown { body, .. } => 2 + body.len(),
+                }
+            }
+
             fn blank() -> Self {
                 Self::Unknown { code: 0, body: Vec::new() }
             }

@@ -1,8 +1,9 @@
 //! The guest's end of the writer, and its thread.
 //!
 //! The vCPU thread fills batches of rows and hands full ones over; the writer thread encodes, packs
-//! and writes them. When it falls behind, handing over waits: the guest is not re-entered meanwhile,
-//! which it cannot notice, and nothing is lost.
+//! and writes them. It is the vCPU thread that says where a chunk ends, and it goes on when that chunk
+//! is in the file: the guest is not re-entered meanwhile, which it cannot notice. So what is in memory,
+//! and lost when this process is killed, is never more than the events of one chunk.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::handover::{Handover, Recycler, Reply, Taker};
 use crate::input::{Input, RecordEnd};
 use crate::manifest::{HostInfo, Manifest};
 use crate::options::Options;
+use crate::rows::Row;
 use crate::sink::{Sink, Summary};
 
 /// Inputs that are handed over without being asked to.
@@ -43,6 +45,8 @@ enum Message {
     Events {
         vcpu: u16,
         batch: Batch,
+        /// The chunk ends here; who gave the batch waits until it is in the file.
+        full: Option<Reply<()>>,
     },
     Inputs {
         rows: Vec<(u64, Input)>,
@@ -64,11 +68,67 @@ enum Message {
 pub struct Writer {
     path: PathBuf,
     handover: Handover<Message, Batch, TraceError>,
-    batch_rows: usize,
-    /// Batch of vCPU 0, the only one of most machines.
-    batch: Batch,
-    others: Vec<(u16, Batch)>,
+    limits: Limits,
+    /// Events of vCPU 0, the only one of most machines.
+    first: Filling,
+    others: Vec<(u16, Filling)>,
     inputs: Vec<(u64, Input)>,
+}
+
+/// Where batches and chunks end.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    batch_rows: usize,
+    chunk_rows: usize,
+    chunk_bytes: usize,
+}
+
+/// The events of one vCPU that are in no chunk of the file yet: those handed over, and a batch.
+#[derive(Debug)]
+struct Filling {
+    batch: Batch,
+    /// Rows of the open chunk that were handed over.
+    handed: usize,
+    /// Rows at which the batch is handed over, if it does not get too long before.
+    until: usize,
+    /// About how many bytes the open chunk has, the batch with it.
+    size: usize,
+}
+
+impl Filling {
+    fn new(limits: Limits) -> Self {
+        Self {
+            batch: Vec::with_capacity(limits.batch_rows),
+            handed: 0,
+            until: limits.batch_rows.min(limits.chunk_rows),
+            size: 0,
+        }
+    }
+
+    /// Whether the batch is to be handed over now.
+    #[inline]
+    fn put(&mut self, tick: u64, event: Event, limits: Limits) -> bool {
+        self.size += event.weight();
+        self.batch.push((tick, event));
+        self.batch.len() >= self.until || self.size >= limits.chunk_bytes
+    }
+
+    /// Takes the batch, and says whether the chunk ends with it.
+    fn take(&mut self, fresh: Batch, limits: Limits) -> (Batch, bool) {
+        self.handed += self.batch.len();
+        let full = self.handed >= limits.chunk_rows || self.size >= limits.chunk_bytes;
+        if full {
+            self.end_chunk();
+        }
+        self.until = limits.batch_rows.min(limits.chunk_rows - self.handed);
+        (std::mem::replace(&mut self.batch, fresh), full)
+    }
+
+    /// The rows that come belong to another chunk.
+    const fn end_chunk(&mut self) {
+        self.handed = 0;
+        self.size = 0;
+    }
 }
 
 impl Writer {
@@ -90,14 +150,18 @@ impl Writer {
     }
 
     fn start(path: &Path, sink: Sink, options: &Options) -> Result<Self, TraceError> {
-        let batch_rows = options.batch_rows;
+        let limits = Limits {
+            batch_rows: options.batch_rows,
+            chunk_rows: options.chunk_rows as usize,
+            chunk_bytes: options.chunk_bytes as usize,
+        };
         let handover = Handover::start("trace-writer", options.queue_batches, sink)
             .map_err(|error| TraceError::io(path, Action::StartThread, error))?;
         Ok(Self {
             path: path.to_owned(),
             handover,
-            batch_rows,
-            batch: Vec::with_capacity(batch_rows),
+            limits,
+            first: Filling::new(limits),
             others: Vec::new(),
             inputs: Vec::new(),
         })
@@ -166,9 +230,8 @@ impl Writer {
     /// An error of the writer thread shows at the next batch that is handed over.
     #[inline]
     pub fn push(&mut self, tick: u64, event: Event) -> Result<(), TraceError> {
-        self.batch.push((tick, event));
-        if self.batch.len() >= self.batch_rows {
-            return self.hand_over();
+        if self.first.put(tick, event, self.limits) {
+            return self.hand_over(None);
         }
         Ok(())
     }
@@ -181,18 +244,14 @@ impl Writer {
         let at = match self.others.iter().position(|(other, _)| *other == vcpu) {
             Some(at) => at,
             None => {
-                self.others
-                    .push((vcpu, Vec::with_capacity(self.batch_rows)));
+                self.others.push((vcpu, Filling::new(self.limits)));
                 self.others.len() - 1
             }
         };
-        let batch = &mut self.others[at].1;
-        batch.push((tick, event));
-        if batch.len() < self.batch_rows {
-            return Ok(());
+        if self.others[at].1.put(tick, event, self.limits) {
+            return self.hand_over(Some(at));
         }
-        let batch = std::mem::replace(batch, fresh(&self.handover, self.batch_rows));
-        self.send(Message::Events { vcpu, batch })
+        Ok(())
     }
 
     /// Records an input. It is in the file after [`Writer::flush_inputs`], which is to be called
@@ -221,6 +280,9 @@ impl Writer {
     pub fn flush(&mut self) -> Result<(), TraceError> {
         self.hand_over_all()?;
         self.flush_inputs()?;
+        self.first.end_chunk();
+        let others = self.others.iter_mut();
+        others.for_each(|(_, filling)| filling.end_chunk());
         self.ask(|done| Message::Flush { done })
     }
 
@@ -244,22 +306,32 @@ impl Writer {
     }
 
     fn hand_over_all(&mut self) -> Result<(), TraceError> {
-        self.hand_over()?;
-        for at in 0..self.others.len() {
-            let (vcpu, batch) = &mut self.others[at];
-            let (vcpu, batch) = (*vcpu, std::mem::take(batch));
-            self.send(Message::Events { vcpu, batch })?;
-        }
-        Ok(())
+        self.hand_over(None)?;
+        (0..self.others.len()).try_for_each(|at| self.hand_over(Some(at)))
     }
 
+    /// Hands over the batch of vCPU 0, or of one of the others. Where a chunk ends with it, this waits
+    /// until that is in the file.
     #[cold]
-    fn hand_over(&mut self) -> Result<(), TraceError> {
-        if self.batch.is_empty() {
+    fn hand_over(&mut self, other: Option<usize>) -> Result<(), TraceError> {
+        let (vcpu, filling) = match other {
+            None => (0, &mut self.first),
+            Some(at) => {
+                let (vcpu, filling) = &mut self.others[at];
+                (*vcpu, filling)
+            }
+        };
+        if filling.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::replace(&mut self.batch, fresh(&self.handover, self.batch_rows));
-        self.send(Message::Events { vcpu: 0, batch })
+        let spare = self.handover.spare();
+        let fresh = spare.unwrap_or_else(|| Vec::with_capacity(self.limits.batch_rows));
+        let (batch, full) = filling.take(fresh, self.limits);
+        let message = |full| Message::Events { vcpu, batch, full };
+        if full {
+            return self.ask(|done| message(Some(done)));
+        }
+        self.send(message(None))
     }
 
     fn send(&self, message: Message) -> Result<(), TraceError> {
@@ -287,12 +359,6 @@ impl Drop for Writer {
             let _ = self.close_file();
         }
     }
-}
-
-/// An empty batch, used before if there is one.
-fn fresh(handover: &Handover<Message, Batch, TraceError>, batch_rows: usize) -> Batch {
-    let spare = handover.spare();
-    spare.unwrap_or_else(|| Vec::with_capacity(batch_rows))
 }
 
 impl Taker<Message, Batch, TraceError> for Sink {
@@ -335,10 +401,15 @@ fn handle(
             sink.checkpoint(*tick, *id, *state, &bytes)
         }
         Message::Note(note) => sink.note(note),
-        Message::Events { vcpu, batch } => {
+        Message::Events { vcpu, batch, full } => {
             let outcome = sink.events(*vcpu, batch);
             recycler.recycle(std::mem::take(batch));
-            outcome
+            outcome?;
+            if let Some(done) = full {
+                sink.close_chunk(*vcpu)?;
+                done.answer(());
+            }
+            Ok(())
         }
         Message::Inputs { rows, done } => {
             sink.inputs(rows)?;

@@ -79,6 +79,7 @@ impl Recorder {
             keeper,
             given: start.inputs as u64,
             events: start.events,
+            settled: (tick, start.state.clock.time_at(start.state.tick).0),
             server: None,
         })
     }
