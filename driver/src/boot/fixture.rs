@@ -162,7 +162,7 @@ pub(super) fn lz4_legacy(data: &[u8]) -> Vec<u8> {
 
 /// A zstd frame.
 pub(super) fn zstd(data: &[u8]) -> Vec<u8> {
-    ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
+    zstd::bulk::compress(data, 19).unwrap()
 }
 
 /// A few x86 instructions, near calls among them, and some text.
