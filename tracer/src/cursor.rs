@@ -72,13 +72,13 @@ impl Cursor {
 
     /// Goes before the first event.
     pub fn seek_start(&mut self) {
-        self.lanes.iter_mut().for_each(|lane| lane.set(0));
+        self.lanes.iter_mut().for_each(|lane| lane.jump(0));
     }
 
     /// Goes after the last event.
     pub fn seek_end(&mut self) {
         for lane in &mut self.lanes {
-            lane.set(lane.stream(&self.index).rows());
+            lane.jump(lane.stream(&self.index).rows());
         }
     }
 
@@ -86,7 +86,7 @@ impl Cursor {
     pub fn seek_tick(&mut self, tick: u64) -> Result<(), TraceError> {
         for lane in &mut self.lanes {
             let rank = lane.rank(&self.shared, &self.index, tick)?;
-            lane.set(rank);
+            lane.jump(rank);
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Cursor {
     /// Goes before event `number`, or after the last if there are not so many.
     pub fn seek_number(&mut self, number: u64) -> Result<(), TraceError> {
         if let [lane] = self.lanes.as_mut_slice() {
-            lane.set(number.min(lane.stream(&self.index).rows()));
+            lane.jump(number.min(lane.stream(&self.index).rows()));
             return Ok(());
         }
         // The last tick with at most `number` events before it; from there on one by one, over the

@@ -288,6 +288,13 @@ impl EventMask {
         mask
     }
 
+    /// The kind with this code, also of a later build.
+    pub(crate) const fn of_code(code: u8) -> Self {
+        let mut mask = Self::NONE;
+        mask.bits[(code >> 6) as usize] = 1 << (code & 63);
+        mask
+    }
+
     /// Whether the kind is in the set.
     #[inline]
     pub const fn contains(&self, kind: EventKind) -> bool {

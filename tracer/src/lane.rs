@@ -66,13 +66,38 @@ struct Unpacked {
 }
 
 impl Unpacked {
-    /// The wanted row with this place among them.
-    fn place(&self, at: usize) -> Place {
-        let number = self.rows.numbers[at];
-        Place {
-            row: self.start + u64::from(number),
-            tick: self.rows.ticks[number as usize],
+    /// The first place at or after row `at` of the lane that the filter wants.
+    fn ahead(&self, at: u64, filter: &Filter) -> Option<Place> {
+        if self.kinds == filter.kinds {
+            let mut numbers = self.rows.numbers[self.before(at)..].iter();
+            return numbers.find_map(|number| self.wanted(*number as usize, filter));
         }
+        let from = at.saturating_sub(self.start) as usize;
+        (from..self.rows.codes.len()).find_map(|number| self.looked_at(number, filter))
+    }
+
+    /// The last place before row `at` of the lane that the filter wants.
+    fn behind(&self, at: u64, filter: &Filter) -> Option<Place> {
+        if self.kinds == filter.kinds {
+            let numbers = self.rows.numbers[..self.before(at)].iter();
+            let mut numbers = numbers.rev();
+            return numbers.find_map(|number| self.wanted(*number as usize, filter));
+        }
+        let until = at.saturating_sub(self.start) as usize;
+        let rows = 0..until.min(self.rows.codes.len());
+        rows.rev().find_map(|number| self.looked_at(number, filter))
+    }
+
+    /// The row with this number in the chunk, if its kind and tick are wanted.
+    fn looked_at(&self, number: usize, filter: &Filter) -> Option<Place> {
+        let is_kind = filter.kinds.contains_code(self.rows.codes[number]);
+        is_kind.then(|| self.wanted(number, filter)).flatten()
+    }
+
+    /// The row with this number in the chunk, if its tick is wanted.
+    fn wanted(&self, number: usize, filter: &Filter) -> Option<Place> {
+        let (row, tick) = (self.start + number as u64, self.rows.ticks[number]);
+        filter.wants(tick).then_some(Place { row, tick })
     }
 
     /// How many of the wanted rows come before row `row` of the lane.
@@ -94,6 +119,11 @@ pub(crate) struct Lane {
     stream: usize,
     /// Events before the place.
     at: u64,
+    /// The place was gone to and nothing was read there yet: of the chunk, only as much is read as one
+    /// event needs. Who asks for another one gets the chunk unpacked.
+    jumped: bool,
+    /// The event that was read alone.
+    alone: Option<Event>,
     /// The chunks used last, the latest first.
     kept: Vec<Unpacked>,
     /// What was found ahead and behind, while the place stays.
@@ -106,6 +136,8 @@ impl Lane {
         Self {
             stream,
             at: 0,
+            jumped: false,
+            alone: None,
             kept: Vec::new(),
             ahead: None,
             behind: None,
@@ -116,9 +148,16 @@ impl Lane {
         self.at
     }
 
+    /// Moves to a place beside.
     pub(crate) const fn set(&mut self, at: u64) {
         self.at = at;
         self.forget();
+    }
+
+    /// Goes to a place anywhere.
+    pub(crate) const fn jump(&mut self, at: u64) {
+        self.set(at);
+        self.jumped = true;
     }
 
     /// Forgets what was found: the place or the filter has changed.
@@ -150,16 +189,15 @@ impl Lane {
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
                 let at = self.at;
-                let unpacked = match self.load(shared, index, chunk, &filter.kinds) {
+                let kinds = self.kinds_for(chunk, filter);
+                let unpacked = match self.load(shared, index, chunk, &kinds) {
                     Ok(unpacked) => unpacked,
                     Err(error) => {
                         self.set(stream.starts[chunk + 1]);
                         return Err(error);
                     }
                 };
-                let rest = unpacked.before(at)..unpacked.rows.numbers.len();
-                let mut places = rest.map(|at| unpacked.place(at));
-                found = places.find(|place| filter.wants(place.tick));
+                found = unpacked.ahead(at, filter);
                 if found.is_some() {
                     break;
                 }
@@ -195,15 +233,15 @@ impl Lane {
             }
             if filter.wants_chunk(&entry.header, index.counts(entry)) {
                 let at = self.at;
-                let unpacked = match self.load(shared, index, chunk, &filter.kinds) {
+                let kinds = self.kinds_for(chunk, filter);
+                let unpacked = match self.load(shared, index, chunk, &kinds) {
                     Ok(unpacked) => unpacked,
                     Err(error) => {
                         self.set(stream.starts[chunk]);
                         return Err(error);
                     }
                 };
-                let mut places = (0..unpacked.before(at)).map(|at| unpacked.place(at));
-                found = places.rfind(|place| filter.wants(place.tick));
+                found = unpacked.behind(at, filter);
                 if found.is_some() {
                     break;
                 }
@@ -228,7 +266,7 @@ impl Lane {
             Some(entry) if entry.header.first_tick < tick => {
                 // The ticks are there whatever the kinds: those unpacked last will do.
                 let kept = self.kept.iter().find(|kept| kept.chunk == chunk);
-                let kinds = kept.map_or(EventMask::ALL, |kept| kept.kinds);
+                let kinds = kept.map_or(EventMask::NONE, |kept| kept.kinds);
                 let Unpacked { start, rows, .. } = self.load(shared, index, chunk, &kinds)?;
                 Ok(start + rows.ticks.partition_point(|at| *at < tick) as u64)
             }
@@ -245,8 +283,31 @@ impl Lane {
         filter: &Filter,
     ) -> Result<&Event, TraceError> {
         let chunk = self.chunk_of(self.stream(index), row);
+        let jumped = std::mem::take(&mut self.jumped);
+        if jumped && !self.has(chunk, &filter.kinds) {
+            let number = self.stream(index).chunks[chunk];
+            let unpacked = self.load(shared, index, chunk, &EventMask::NONE)?;
+            let row = row - unpacked.start;
+            let code = unpacked.rows.codes[row as usize];
+            let event = shared.event(&index.entries()[number as usize], row as u32, code)?;
+            return Ok(self.alone.insert(event));
+        }
         let unpacked = self.load(shared, index, chunk, &filter.kinds)?;
         Ok(&unpacked.rows.events[unpacked.before(row)])
+    }
+
+    /// Which kinds of a chunk to unpack to find a place: none, if one event may be all that is wanted.
+    fn kinds_for(&self, chunk: usize, filter: &Filter) -> EventMask {
+        if self.jumped && !self.has(chunk, &filter.kinds) {
+            EventMask::NONE
+        } else {
+            filter.kinds
+        }
+    }
+
+    fn has(&self, chunk: usize, kinds: &EventMask) -> bool {
+        let is_it = |kept: &Unpacked| kept.chunk == chunk && kept.kinds == *kinds;
+        self.kept.iter().any(is_it)
     }
 
     /// The chunk that holds row `row`; after the last row, one past the last chunk.
@@ -279,10 +340,12 @@ impl Lane {
                 let (number, start) = (stream.chunks[chunk], stream.starts[chunk]);
                 // The rows of a chunk that no other cursor has are read over: making room anew
                 // takes as long as reading.
-                let oldest = if self.kept.len() < KEPT {
-                    None
-                } else {
-                    self.kept.pop()
+                let ticks_alone =
+                    |kept: &Unpacked| kept.chunk == chunk && kept.kinds == EventMask::NONE;
+                let oldest = match self.kept.iter().position(ticks_alone) {
+                    Some(at) => Some(self.kept.remove(at)),
+                    None if self.kept.len() < KEPT => None,
+                    None => self.kept.pop(),
                 };
                 let mut rows = oldest
                     .and_then(|oldest| Arc::into_inner(oldest.rows))

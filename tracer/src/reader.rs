@@ -318,11 +318,12 @@ impl Shared {
     ) -> Result<(), TraceError> {
         self.check_version(entry, COLUMNS_VERSION)?;
         if entry.header.version == COLUMNS_VERSION {
-            return self.columns_over(entry, wanted, rows);
+            return self.columns_over(entry, wanted, None, rows);
         }
         *rows = Rows::default();
         for (number, (tick, event)) in (0..).zip(self.rows::<Event>(entry)?) {
             rows.ticks.push(tick);
+            rows.codes.push(event.code());
             if wanted.contains_code(event.code()) {
                 rows.numbers.push(number);
                 rows.events.push(event);
@@ -331,10 +332,29 @@ impl Shared {
         Ok(())
     }
 
+    /// One event of a chunk, by its number there and its code.
+    pub(crate) fn event(
+        &self,
+        entry: &ChunkEntry,
+        number: u32,
+        code: u8,
+    ) -> Result<Event, TraceError> {
+        let (mut rows, kinds) = (Rows::default(), EventMask::of_code(code));
+        let at = if entry.header.version == COLUMNS_VERSION {
+            self.columns_over(entry, &kinds, Some(number), &mut rows)?;
+            0
+        } else {
+            self.events_over(entry, &EventMask::ALL, &mut rows)?;
+            number as usize
+        };
+        Ok(rows.events.swap_remove(at))
+    }
+
     fn columns_over(
         &self,
         entry: &ChunkEntry,
         wanted: &EventMask,
+        only: Option<u32>,
         rows: &mut Rows,
     ) -> Result<(), TraceError> {
         let fail = |rule| self.body_error(entry, rule);
@@ -363,7 +383,7 @@ impl Shared {
             }
         }
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        decode_columns(&mut head, &parts, frame(entry), wanted, rows)
+        decode_columns(&mut head, &parts, frame(entry), wanted, only, rows)
             .map_err(|error| self.row_error(entry, error))
     }
 

@@ -343,7 +343,17 @@ mod tests {
             }
         }
         let mut rows = Rows::default();
-        decode_columns(&mut head, &kept, frame, wanted, &mut rows)?;
+        decode_columns(&mut head, &kept, frame, wanted, None, &mut rows)?;
+        // One row alone is the same as among the others.
+        for (number, event) in rows.numbers.iter().zip(&rows.events).rev().take(3) {
+            let mut head = Head::get(&parts[0], frame.rows, schema)?;
+            let mut one = Rows::default();
+            decode_columns(&mut head, &kept, frame, wanted, Some(*number), &mut one)?;
+            assert_eq!(
+                (&one.numbers[..], &one.events[..]),
+                (&[*number][..], &[event.clone()][..])
+            );
+        }
         let ticks = rows
             .numbers
             .iter()

@@ -168,13 +168,16 @@ fn length(from: &mut Bytes<'_>) -> Result<usize, WireError> {
 pub(crate) struct Rows {
     /// The tick of every row of the chunk.
     pub(crate) ticks: Vec<u64>,
+    /// The code of every row of the chunk.
+    pub(crate) codes: Vec<u8>,
     /// Number in the chunk, of each row that was wanted.
     pub(crate) numbers: Vec<u32>,
     /// The rows that were wanted.
     pub(crate) events: Vec<Event>,
 }
 
-/// Reads events of some kinds, over what is in `rows`.
+/// Reads events of some kinds, over what is in `rows`; or, with `only`, the row of that number alone,
+/// of those kinds it must be: then nothing is looked at that comes after it.
 ///
 /// `substreams` are those after the head; of those that are not needed, nothing is looked at. The
 /// caller has bounded `frame.rows` and their lengths.
@@ -183,6 +186,7 @@ pub(crate) fn decode_columns(
     substreams: &[&[u8]],
     frame: RowFrame,
     wanted: &EventMask,
+    only: Option<u32>,
     rows: &mut Rows,
 ) -> Result<(), RowError> {
     let needed = head.needed(wanted);
@@ -210,9 +214,14 @@ pub(crate) fn decode_columns(
         .iter()
         .zip(&wanted)
         .filter(|(_, wanted)| **wanted);
-    let kept: u32 = kept.map(|(kind, _)| kind.rows).sum();
+    let kept: u32 = match only {
+        None => kept.map(|(kind, _)| kind.rows).sum(),
+        Some(_) => 1,
+    };
     rows.ticks.clear();
     rows.ticks.reserve(frame.rows as usize);
+    rows.codes.clear();
+    rows.codes.extend_from_slice(head.codes);
     rows.numbers.clear();
     rows.numbers.reserve(kept as usize);
     rows.events.resize_with(kept as usize, Event::blank);
@@ -241,7 +250,7 @@ pub(crate) fn decode_columns(
                 memory: &mut memory,
                 columns: &mut columns,
             };
-            if wanted[number] {
+            if wanted[number] && only.is_none_or(|only| only == row) {
                 rows.events[at].get_columns(&mut reader).map_err(fail)?;
                 rows.numbers.push(row);
                 at += 1;
@@ -250,6 +259,9 @@ pub(crate) fn decode_columns(
             }
         }
         memory.end_row(number);
+        if only == Some(row) {
+            return Ok(());
+        }
     }
     let row = frame.rows.saturating_sub(1);
     let rest: usize = columns

@@ -252,6 +252,42 @@ fn a_cursor_goes_both_ways_and_seeks() {
 }
 
 #[test]
+fn an_event_gone_to_is_the_one_that_a_walk_comes_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r.clt");
+    let mut writer = Writer::create(&path, small()).unwrap();
+    for number in 0..1000 {
+        writer.push(tick(number), event(number)).unwrap();
+    }
+    writer.finish(end(tick(1000))).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let some = EventMask::of(&[EventKind::SyscallExit, EventKind::TaskSwitch]);
+    for kinds in [EventMask::ALL, some] {
+        let walk: Vec<_> = reader
+            .events()
+            .with_kinds(kinds)
+            .map(Result::unwrap)
+            .collect();
+        assert!(walk.len() > 300);
+        for number in 0..1000 {
+            let at = walk.partition_point(|row| row.number < number);
+            let mut cursor = reader.events().with_kinds(kinds);
+            // Alone, then with those after it and before it.
+            cursor.seek_number(number).unwrap();
+            for row in walk.iter().skip(at).take(3) {
+                assert_eq!(&cursor.next().unwrap().unwrap(), row, "from {number}");
+            }
+            cursor.seek_tick(tick(number)).unwrap();
+            let before = walk.partition_point(|row| row.tick < tick(number));
+            for row in walk[..before].iter().rev().take(3) {
+                assert_eq!(&cursor.prev().unwrap().unwrap(), row, "back from {number}");
+            }
+            assert_eq!(cursor.prev().is_none(), before <= 3);
+        }
+    }
+}
+
+#[test]
 fn filters_pass_over_other_kinds_and_ticks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.clt");
