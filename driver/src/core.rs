@@ -71,6 +71,8 @@ pub struct Core {
     pub(crate) armed: Armed,
     /// Ranges a debugger watches; not part of the state.
     pub(crate) watches: Option<Box<crate::debug::Watches>>,
+    /// Which pages were used, for whoever wants to know; not part of the state.
+    pub(crate) trail: Option<Box<crate::mem::trail::Tracker>>,
 }
 
 /// The observer's memory: which system call a thread is in, and when interrupts were forwarded.
@@ -122,6 +124,7 @@ impl Core {
             cuts: Vec::new(),
             armed: Armed::default(),
             watches: None,
+            trail: None,
         };
         core.tlb.ram_base = core.ram.bytes().as_ptr().expose_provenance() as u64;
         core.update_deadline();

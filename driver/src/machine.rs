@@ -15,6 +15,7 @@ use crate::jit::{Ran, Tier, TierStats, Translator, compare};
 use crate::layout;
 use crate::mem::addr::PAGE_SIZE;
 use crate::mem::ppram::{Ppram, Toucher};
+use crate::mem::trail::Trail;
 use crate::observer::{Observation, Wanted};
 use crate::passage::{Exit, Shutdown};
 use crate::snapshot::MachineState;
@@ -261,6 +262,22 @@ impl Machine {
         }
     }
 
+    /// Begins to note which pages the guest uses, for [`Machine::take_trail`]. Changes nothing about
+    /// the guest.
+    pub fn leave_trail(&mut self) {
+        self.core.trail.get_or_insert_default();
+        self.take_trail();
+    }
+
+    /// The pages used since the last call, if they are noted, and begins anew.
+    pub fn take_trail(&mut self) -> Option<Trail> {
+        let core = &mut self.core;
+        let trail = core.trail.as_mut()?.take();
+        core.tlb.drop_writes();
+        core.tlb.forget_fetches();
+        Some(trail)
+    }
+
     /// What the machine stopped for, if it did.
     pub fn take_debug_stop(&mut self) -> Option<DebugStop> {
         self.stops.take()
@@ -405,6 +422,9 @@ impl Machine {
         if core.armed.any()
             && let Some(bits) = core.breakpoint_before()
         {
+            if let Some(trail) = &mut core.trail {
+                trail.executed.note(core.cpu.linear_rip());
+            }
             self.stops.stalled(core.tick);
             return self
                 .debug_exception(bits)
@@ -730,8 +750,9 @@ impl Machine {
     /// Back to a state. RAM must have been restored by the caller, page by page.
     pub fn restore(&mut self, state: &MachineState) {
         let core = &mut self.core;
-        for page in core.ram.take_replaced_code() {
-            self.blocks.invalidate_page(core, page as usize);
+        for (page, granules) in core.ram.take_replaced_code() {
+            self.blocks
+                .invalidate_granules(core, page as usize, granules);
         }
         self.blocks.forget_written(core);
         core.cpu = state.cpu.clone();

@@ -114,6 +114,11 @@ impl Core {
             global: t.rights & RIGHT_GLOBAL != 0,
         };
         self.tlb.fill_fast(usize::from(user), va, offset, rights);
+        if let Some(trail) = &mut self.trail
+            && (access == Access::Write || rights.writable)
+        {
+            trail.written.note(va);
+        }
         Ok(Target::Ram(offset))
     }
 

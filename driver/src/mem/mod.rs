@@ -6,3 +6,4 @@ pub mod canonical;
 pub mod paging;
 pub mod ppram;
 pub mod tlb;
+pub mod trail;

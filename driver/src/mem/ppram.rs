@@ -46,8 +46,8 @@ pub struct Ppram {
     pages: Vec<PageInfo>,
     dirty: Vec<u32>,
     dirty_since_checkpoint: Vec<u32>,
-    /// Pages with code whose content was replaced from outside.
-    replaced_code: Vec<u32>,
+    /// Pages with code that was replaced from outside, and which granules of them.
+    replaced_code: Vec<(u32, u64)>,
     /// Sum of the hashes of all allocated pages as of their last rehash.
     sum: u128,
     hashes: Vec<u128>,
@@ -201,10 +201,23 @@ impl Ppram {
         &self.bytes[start..start + PAGE_SIZE as usize]
     }
 
-    /// Replaces the content of a page, as restoring a checkpoint does.
+    /// Replaces the content of a page, as restoring a checkpoint does. Code in what stays the same
+    /// is kept.
     pub fn restore_page(&mut self, page: usize, content: &[u8], allocated: bool) {
         let start = page * PAGE_SIZE as usize;
-        self.bytes[start..start + PAGE_SIZE as usize].copy_from_slice(content);
+        let now = &mut self.bytes[start..start + PAGE_SIZE as usize];
+        let same = *now == *content;
+        if same && self.pages[page].allocated == allocated {
+            return;
+        }
+        if !same {
+            let code = self.pages[page].code_granules;
+            let replaced = code & differing_granules(now, content, code);
+            if replaced != 0 {
+                self.replaced_code.push((page as u32, replaced));
+            }
+            now.copy_from_slice(content);
+        }
         if self.pages[page].allocated != allocated {
             self.pages[page].allocated = allocated;
             if allocated {
@@ -215,17 +228,14 @@ impl Ppram {
                 self.hashes[page] = 0;
             }
         }
-        if self.pages[page].code_granules != 0 {
-            self.pages[page].code_granules = 0;
-            self.replaced_code.push(page as u32);
-        }
         if allocated {
             self.mark_dirty(start);
         }
     }
 
-    /// The pages with code that [`Ppram::restore_page`] has replaced since the last call.
-    pub(crate) fn take_replaced_code(&mut self) -> Vec<u32> {
+    /// The pages with code that [`Ppram::restore_page`] has replaced since the last call, and which
+    /// granules of them.
+    pub(crate) fn take_replaced_code(&mut self) -> Vec<(u32, u64)> {
         std::mem::take(&mut self.replaced_code)
     }
 
@@ -238,4 +248,12 @@ impl Ppram {
     pub fn is_allocated(&self, page: usize) -> bool {
         self.pages[page].allocated
     }
+}
+
+/// Which of these 64-byte granules of a page are other ones in two contents of it.
+fn differing_granules(a: &[u8], b: &[u8], granules: u64) -> u64 {
+    let pairs = a.chunks_exact(64).zip(b.chunks_exact(64)).enumerate();
+    pairs
+        .filter(|(n, (a, b))| granules >> n & 1 != 0 && a != b)
+        .fold(0, |found, (n, _)| found | 1 << n)
 }

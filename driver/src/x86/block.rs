@@ -61,6 +61,15 @@ impl Block {
         self.mode >> 1 == 64 / 32
     }
 
+    /// The 64-byte granules of a page that it has bytes in, or more.
+    fn granules(&self, page: usize) -> u64 {
+        if self.start / PAGE_SIZE as usize == page && self.second.is_none() {
+            granules(self.start, self.len as usize)
+        } else {
+            u64::MAX
+        }
+    }
+
     /// Whether its only instruction crosses pages.
     pub(crate) fn crosses_pages(&self) -> bool {
         self.second.is_some()
@@ -144,6 +153,13 @@ impl BlockCache {
         let generation = core.tlb.fetch_generations[core.user & 1];
         if jump.rip == rip && jump.generation == generation && jump.mode == mode {
             return Ok(jump.block);
+        }
+        if let Some(trail) = &mut core.trail {
+            trail.executed.note(rip);
+            if rip != core.cpu.rip {
+                // A debugger goes by the offset in the segment.
+                trail.executed.note_all();
+            }
         }
         let mut block = self.find(core, rip, mode, bitness)?;
         // The accessed bit of a page table entry may have fallen into this very code.
@@ -306,6 +322,23 @@ impl BlockCache {
         core.ram.clear_code(page);
     }
 
+    /// Throws away the code decoded from these 64-byte granules of a page.
+    pub(crate) fn invalidate_granules(&mut self, core: &mut Core, page: usize, granules: u64) {
+        let there = self.pages[page].iter().copied();
+        let gone: Vec<u32> = there
+            .filter(|&id| {
+                let block = self.get(id);
+                block.is_none_or(|block| block.granules(page) & granules != 0)
+            })
+            .collect();
+        for id in gone {
+            self.remove(core, id);
+        }
+        if self.pages[page].is_empty() {
+            core.ram.clear_code(page);
+        }
+    }
+
     /// Throws away the blocks that have an instruction at one of these offsets in a page.
     pub(crate) fn forget_across(&mut self, core: &mut Core, offsets: &[u16]) {
         let across = |block: &Block| {
@@ -383,11 +416,15 @@ fn claim(core: &mut Core, offset: usize, len: usize) {
     if len == 0 {
         return;
     }
-    let first = (offset as u64 & PAGE_MASK) / 64;
-    let last = ((offset + len - 1) as u64 & PAGE_MASK) / 64;
-    let granules = (u64::MAX << first) & (u64::MAX >> (63 - last));
     if core.ram.page(offset).code_granules == 0 {
         core.tlb.drop_writes_to(offset);
     }
-    core.ram.add_code(offset, granules);
+    core.ram.add_code(offset, granules(offset, len));
+}
+
+/// The 64-byte granules of a page in which these bytes of it lie.
+fn granules(offset: usize, len: usize) -> u64 {
+    let first = (offset as u64 & PAGE_MASK) / 64;
+    let last = ((offset + len.max(1) - 1) as u64 & PAGE_MASK) / 64;
+    (u64::MAX << first) & (u64::MAX >> (63 - last))
 }
