@@ -30,6 +30,14 @@ fn go_on(_: u64) -> bool {
     true
 }
 
+/// CPU time of the process so far, all threads; 0 where the host does not say.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
     let began = Instant::now();
     let result = what();
@@ -120,12 +128,17 @@ fn main() {
     report("reverse-stepi, the first at a place", first);
     report("reverse-stepi, the others", later);
 
+    let before = cpu();
     let ahead = forward(&reader);
+    let ahead_cpu = cpu() - before;
     let mips = last as f64 / ahead.as_secs_f64() / 1e6;
-    println!("forward, all of it                 {ahead:.3?}  {mips:.0} M/s");
-    let said = |name: &str, time: Duration| {
+    println!("forward, all of it                 {ahead:.3?}  {mips:.0} M/s, CPU {ahead_cpu:.2} s");
+    let said = |name: &str, search: &mut dyn FnMut() -> Duration| {
+        let before = cpu();
+        let time = search();
+        let cpu = cpu() - before;
         let ratio = ahead.as_secs_f64() / time.as_secs_f64();
-        println!("{name:<34} {time:.3?}  {ratio:.2} times forward");
+        println!("{name:<34} {time:.3?}  {ratio:.2} times forward, CPU {cpu:.2} s");
     };
     // A breakpoint where no instruction is, a watch on what nobody writes.
     let nowhere = 0xffff_ffff_ffff_0001;
@@ -135,15 +148,25 @@ fn main() {
         t.stops().watches.push(watch);
     };
     let mut fresh = open(&reader);
-    said(
-        "reverse-continue, all, breakpoint",
-        backward(&mut fresh, last, breakpoint),
-    );
-    said("the same once more", backward(&mut fresh, last, breakpoint));
-    said(
-        "reverse-continue, all, watchpoint",
-        backward(&mut fresh, last, watched),
-    );
+    said("reverse-continue, all, breakpoint", &mut || {
+        backward(&mut fresh, last, breakpoint)
+    });
+    said("the same once more", &mut || {
+        backward(&mut fresh, last, breakpoint)
+    });
+    // Inside instructions of pages that are run all the time, so that nothing can be passed over.
+    let names = ["kmem_cache_alloc", "schedule", "memset", "__memcpy"];
+    let busy = names.map(|name| fresh.hooks().and_then(|hooks| hooks.address_of(name)));
+    said("breakpoints in busy pages", &mut || {
+        backward(&mut fresh, last, |timeline| {
+            let busy = busy.iter().flatten().map(|at| at + 1);
+            timeline.stops().breakpoints.extend(busy);
+        })
+    });
+    let mut fresh = open(&reader);
+    said("reverse-continue, all, watchpoint", &mut || {
+        backward(&mut fresh, last, watched)
+    });
     let checkpoints = reader.checkpoints().expect("checkpoints");
     let raw: u64 = checkpoints.iter().map(|info| info.len).sum();
     println!(

@@ -24,6 +24,7 @@ pub mod session;
 pub mod setup;
 pub mod state;
 pub mod timeline;
+mod trails;
 pub mod verify;
 pub mod view;
 mod walk;

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use colinux_driver::mem::trail::Trail;
 use colinux_tracer::StateDigest;
 
 use crate::checkpoint::{Checkpoint, Page, Seat};
 use crate::session::Session;
 use crate::timeline::{Mark, TimelineError};
+use crate::trails::Trails;
 use crate::walk::{Looking, Walk};
 use crate::watch::{Halt, Stops};
 
@@ -29,11 +31,17 @@ pub(crate) struct Stretch {
     pub(crate) to: Mark,
 }
 
-/// A machine of its own for each thread that searches.
+/// A machine of its own for a thread that searches.
 #[derive(Debug)]
 pub(crate) struct Searcher {
     walk: Walk,
     seat: Seat,
+}
+
+/// A machine that is lent for a search.
+pub(crate) struct Worker<'a> {
+    pub(crate) walk: &'a mut Walk,
+    pub(crate) seat: &'a mut Seat,
 }
 
 /// What was found.
@@ -56,6 +64,8 @@ struct Shared<'a> {
     over: AtomicBool,
     ticks: AtomicU64,
     found: Mutex<Option<(usize, Found)>>,
+    /// What was found out about stretches, with their ends.
+    trails: Mutex<Vec<(u64, u64, Trail)>>,
 }
 
 struct Watcher<'a>(&'a Shared<'a>, usize, u64);
@@ -80,7 +90,8 @@ impl Shared<'_> {
     }
 
     /// One thread: takes one stretch after the other.
-    fn work(&self, searcher: &mut Searcher) -> Result<(), TimelineError> {
+    fn work(&self, worker: Worker<'_>) -> Result<(), TimelineError> {
+        let Worker { walk, seat } = worker;
         loop {
             let at = self.next.fetch_add(1, Ordering::AcqRel);
             let Some(stretch) = self.stretches.get(at) else {
@@ -89,22 +100,27 @@ impl Shared<'_> {
             if at > self.best.load(Ordering::Acquire) || self.over.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let walk = &mut searcher.walk;
             let from = &stretch.from;
-            searcher
-                .seat
-                .put_back(&from.pages, &self.zero, walk.machine());
+            seat.put_back(&from.pages, &self.zero, walk.machine());
             walk.machine().restore(&from.state);
             let tick = from.state.tick.0;
             if let Some(why) = walk.restored(from, stretch.digest) {
                 self.tell(at, Found::Unfit(tick, why));
                 return Ok(());
             }
+            walk.machine().leave_trail();
             let mut watcher = Watcher(self, at, tick);
-            match walk.last_stop(stretch.to, self.stops, &mut watcher) {
-                Ok(Some((mark, halt))) => self.tell(at, Found::Stop(mark, halt)),
-                Ok(None) | Err(None) => {}
+            let found = match walk.last_stop(stretch.to, self.stops, &mut watcher) {
+                Ok(found) => found,
+                Err(None) => continue,
                 Err(Some(error)) => return Err(error),
+            };
+            if let Some(trail) = walk.machine().take_trail() {
+                let mut trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
+                trails.push((tick, stretch.to.tick, trail));
+            }
+            if let Some((mark, halt)) = found {
+                self.tell(at, Found::Stop(mark, halt));
             }
         }
     }
@@ -118,24 +134,38 @@ impl Searcher {
             seat: Seat::default(),
         }
     }
-}
 
-/// Where stretches are to begin, from the places where they can, the latest first. The latest are
-/// short, since there the stop is wanted; the others longer and longer, since going on costs less than
-/// going elsewhere.
-pub(crate) fn beginnings(places: &[u64]) -> Vec<u64> {
-    let most = (places.len() / (3 * threads())).max(1);
-    let mut chosen = Vec::new();
-    let (mut at, mut size) = (0, 1);
-    while at < places.len() {
-        let last = (at + size - 1).min(places.len() - 1);
-        chosen.push(places[last]);
-        at = last + 1;
-        if chosen.len().is_multiple_of(threads()) {
-            size = (size * 2).min(most);
+    pub(crate) fn worker(&mut self) -> Worker<'_> {
+        Worker {
+            walk: &mut self.walk,
+            seat: &mut self.seat,
         }
     }
-    chosen
+}
+
+/// Joins neighbours among the pieces that are to be searched, from a tick to a place, the latest
+/// first. The latest stretches are short, since there the stop is wanted; the others longer and
+/// longer, since going on costs less than going elsewhere.
+pub(crate) fn joined(pieces: &[(u64, Mark)]) -> Vec<(u64, Mark)> {
+    let most = (pieces.len() / (3 * threads())).max(1);
+    let mut joined: Vec<(u64, Mark)> = Vec::new();
+    let (mut count, mut size) = (0, 1);
+    for (from, to) in pieces {
+        match joined.last_mut() {
+            Some(last) if count < size && *to == Mark::at(last.0) => {
+                last.0 = *from;
+                count += 1;
+            }
+            _ => {
+                joined.push((*from, *to));
+                count = 1;
+                if joined.len() > 1 && joined.len() % threads() == 1 % threads() {
+                    size = (size * 2).min(most);
+                }
+            }
+        }
+    }
+    joined
 }
 
 /// How many threads are worth starting.
@@ -146,10 +176,11 @@ pub(crate) fn threads() -> usize {
 /// The last stop in these stretches, the latest of which is the first. `keep_going` is told how many
 /// ticks have been searched.
 pub(crate) fn search(
-    searchers: &mut [Searcher],
+    workers: Vec<Worker<'_>>,
     stretches: &[Stretch],
     stops: &Stops,
     zero: Page,
+    trails: &mut Trails,
     keep_going: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Found, TimelineError> {
     let shared = Shared {
@@ -161,13 +192,14 @@ pub(crate) fn search(
         over: AtomicBool::new(false),
         ticks: AtomicU64::new(0),
         found: Mutex::new(None),
+        trails: Mutex::default(),
     };
     let (done, wait) = mpsc::channel();
     let outcome = thread::scope(|scope| {
-        for searcher in searchers {
+        for worker in workers {
             let (shared, done): (_, Sender<_>) = (&shared, done.clone());
             scope.spawn(move || {
-                let outcome = shared.work(searcher);
+                let outcome = shared.work(worker);
                 if outcome.is_err() {
                     shared.over.store(true, Ordering::Release);
                 }
@@ -188,6 +220,10 @@ pub(crate) fn search(
             }
         }
     });
+    let known = shared.trails.into_inner();
+    for (from, to, trail) in known.unwrap_or_else(PoisonError::into_inner) {
+        trails.add(from, to, trail);
+    }
     outcome?;
     let over = shared.over.load(Ordering::Acquire);
     let found = shared.found.into_inner();
@@ -205,11 +241,16 @@ mod tests {
     #[test]
     fn stretches_grow_and_leave_nothing_out() {
         for count in [1, 2, 7, 55, 1000] {
-            let places: Vec<u64> = (0..count).rev().collect();
-            let chosen = beginnings(&places);
-            assert_eq!(chosen.last(), Some(&0), "{count}");
-            assert_eq!(chosen[0], count - 1);
-            assert!(chosen.is_sorted_by(|a, b| a > b));
+            // All but every seventh.
+            let pieces = (0..count).rev().filter(|n| n % 7 != 3);
+            let pieces: Vec<(u64, Mark)> = pieces.map(|n| (n, Mark::at(n + 1))).collect();
+            let stretches = joined(&pieces);
+            assert_eq!(stretches[0], pieces[0], "{count}");
+            let ticks = stretches.iter().rev().flat_map(|(from, to)| *from..to.tick);
+            let wanted = pieces.iter().rev().map(|(from, _)| *from);
+            assert!(ticks.eq(wanted), "{count}: {stretches:?}");
         }
+        let all: Vec<(u64, Mark)> = (0..1000).rev().map(|n| (n, Mark::at(n + 1))).collect();
+        assert!(joined(&all).len() < 100);
     }
 }

@@ -3,7 +3,7 @@
 //! Going back is going forward from an earlier checkpoint. The machine is deterministic, so wherever
 //! a walk comes from, a [`Mark`] is the same state to the last bit.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use colinux_driver::jit::Tier;
 use colinux_driver::machine::Machine;
@@ -16,8 +16,9 @@ use crate::checkpoint::stored::Stored;
 use crate::checkpoint::{BUDGET_BYTES, Checkpoints, Keep};
 use crate::error::ReplayError;
 use crate::hooks::KernelHooks;
-use crate::search::{self, Found, Searcher, Stretch};
+use crate::search::{self, Found, Searcher, Stretch, Worker};
 use crate::session::Session;
+use crate::trails::Trails;
 use crate::walk::{Looking, Ran, SLICE_TICKS, Walk};
 use crate::watch::{Halt, Stops};
 
@@ -93,7 +94,9 @@ pub struct Timeline {
     checkpoints: Checkpoints,
     stored: Stored,
     stops: Stops,
-    /// Machines for searching on other threads; made when they are first needed.
+    /// What is known of stretches without replaying them.
+    trails: Trails,
+    /// Machines for searching on further threads; made when they are first needed.
     searchers: Vec<Searcher>,
 }
 
@@ -155,6 +158,7 @@ impl Timeline {
             checkpoints: Checkpoints::new(budget),
             stored: Stored::open(reader),
             stops: Stops::default(),
+            trails: Trails::default(),
             searchers: Vec::new(),
         };
         leave(
@@ -246,8 +250,7 @@ impl Timeline {
         if to == walk.at && (walk.arrived || walk.ended) {
             return Ok(Halt::Arrived);
         }
-        let kept = self.checkpoints.at_or_before(to.tick);
-        let kept = kept.max(self.stored.at_or_before(to.tick)).unwrap_or(0);
+        let kept = self.kept(to.tick);
         let near = walk.at.tick.saturating_add(STROLL_TICKS) >= to.tick;
         if walk.ended || walk.at > to || walk.at.tick < kept && !near {
             self.go_back(to.tick);
@@ -400,7 +403,13 @@ impl Timeline {
             _ => Some(upper.tick),
         };
         while let Some(tick) = reach(upper) {
+            let kept = self.kept(tick);
+            if self.trails.rule_out(stops, kept, upper) {
+                upper = Mark::at(kept);
+                continue;
+            }
             let kept = self.go_back(tick);
+            self.walk.machine().leave_trail();
             let mut keeping = Keeping {
                 checkpoints: &mut self.checkpoints,
                 stored: &self.stored,
@@ -408,11 +417,16 @@ impl Timeline {
                 keep_going,
             };
             match self.walk.last_stop(upper, stops, &mut keeping) {
-                Ok(Some((mark, halt))) => {
-                    self.seek(mark, &mut |_| true)?;
-                    return Ok(halt);
+                Ok(found) => {
+                    if let Some(trail) = self.walk.machine().take_trail() {
+                        self.trails.add(kept, upper.tick, trail);
+                    }
+                    if let Some((mark, halt)) = found {
+                        self.seek(mark, &mut |_| true)?;
+                        return Ok(halt);
+                    }
+                    upper = Mark::at(kept);
                 }
-                Ok(None) => upper = Mark::at(kept),
                 Err(None) => return Ok(Halt::Interrupted),
                 Err(Some(error)) => return Err(error),
             }
@@ -443,17 +457,17 @@ impl Timeline {
         stops: &Stops,
         keep_going: KeepGoing<'_>,
     ) -> Result<Option<Found>, TimelineError> {
-        let mut places = Vec::new();
-        let mut next = upper.tick.checked_sub(1);
-        while let Some(tick) = next {
-            let kept = self.checkpoints.at_or_before(tick);
-            let kept = kept.max(self.stored.at_or_before(tick)).unwrap_or(0);
-            places.push(kept);
-            next = kept.checked_sub(1);
+        let mut pieces = Vec::new();
+        let mut to = upper;
+        while let Some(tick) = to.tick.checked_sub(1) {
+            let kept = self.kept(tick);
+            if !self.trails.rule_out(stops, kept, to) {
+                pieces.push((kept, to));
+            }
+            to = Mark::at(kept);
         }
         let mut stretches = Vec::new();
-        let mut to = upper;
-        for kept in search::beginnings(&places) {
+        for (kept, to) in search::joined(&pieces) {
             let kept = self.bring(kept);
             let Some(from) = self.checkpoints.get(kept) else {
                 return Ok(None);
@@ -461,18 +475,34 @@ impl Timeline {
             let digest = self.stored.unproven(kept).map(|info| info.state);
             let digest = digest.filter(|_| from.is_stored());
             stretches.push(Stretch { from, digest, to });
-            to = Mark::at(kept);
+        }
+        if stretches.is_empty() {
+            return Ok(Some(Found::Nothing));
         }
         if stretches.len() < 2 {
             return Ok(None);
         }
-        while self.searchers.len() < search::threads().min(stretches.len()) {
+        let zero = self.checkpoints.zero();
+        // The timeline's own machine has done most of what a machine has to do once: it takes part.
+        while self.searchers.len() + 1 < search::threads().min(stretches.len()) {
             self.searchers.push(Searcher::beside(&self.walk.session));
         }
-        let zero = self.checkpoints.zero();
+        let ours = Worker {
+            walk: &mut self.walk,
+            seat: self.checkpoints.seat(),
+        };
+        let theirs = self.searchers.iter_mut().map(Searcher::worker);
+        let workers = iter::once(ours).chain(theirs).collect();
         let last = upper.tick;
         let mut told = |ticks: u64| keep_going(last.saturating_sub(ticks));
-        search::search(&mut self.searchers, &stretches, stops, zero, &mut told).map(Some)
+        let trails = &mut self.trails;
+        search::search(workers, &stretches, stops, zero, trails, &mut told).map(Some)
+    }
+
+    /// Where the last checkpoint is that is not after a tick.
+    fn kept(&self, tick: u64) -> u64 {
+        let kept = self.checkpoints.at_or_before(tick);
+        kept.max(self.stored.at_or_before(tick)).unwrap_or(0)
     }
 
     /// Goes to the last checkpoint that is not after a tick, and says which tick that is.

@@ -186,6 +186,11 @@ impl Checkpoints {
         &mut self.pool
     }
 
+    /// What the machine these are of was last put beside.
+    pub(crate) fn seat(&mut self) -> &mut Seat {
+        &mut self.seat
+    }
+
     /// The page of zeros.
     pub(crate) fn zero(&self) -> Page {
         Arc::clone(self.pool.zero())
