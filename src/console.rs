@@ -26,7 +26,7 @@ pub(crate) fn survive_size_limits() -> io::Result<()> {
 }
 
 /// Signals that end a recording in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signals {
     received: Arc<AtomicUsize>,
 }

@@ -508,3 +508,23 @@ fn a_running_machine_is_interrupted_in_both_directions() {
         assert!(told.contains("T02"), "{told}");
     }
 }
+
+#[test]
+fn a_signal_ends_the_server_though_a_debugger_keeps_it_stopped() {
+    let mut server = Server::start(PLACE);
+    let mut debugger = server.connect();
+    debugger.write_all(b"+$?#3f").unwrap();
+    assert!(debugger.read(&mut [0; 64]).unwrap() > 0);
+    let pid = server.child.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(sent.success());
+    let until = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < until, "it goes on");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(143));
+}

@@ -126,6 +126,23 @@ enum Listener {
     Unix(UnixListener),
 }
 
+impl Stream {
+    fn try_clone(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+        })
+    }
+
+    fn hang_up(&self) {
+        // Whoever has left already has hung up.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
 impl Listener {
     fn accept(&self) -> io::Result<Stream> {
         match self {
@@ -186,16 +203,18 @@ impl Server {
         &self.address
     }
 
-    /// Serves one debugger after the other, while `go_on` says so. `note` is told what happens.
+    /// Serves one debugger after the other, until it is `over`, whatever a debugger does then. `note`
+    /// is told what happens.
     pub fn serve(
         &self,
         debuggee: &mut Debuggee,
-        go_on: &mut dyn FnMut() -> bool,
+        over: impl Fn() -> bool + Clone + Send + 'static,
         note: &mut dyn FnMut(&str),
     ) -> Result<(), ServeError> {
-        while go_on() {
+        while !over() {
             match self.accepted.recv_timeout(LOOK_EVERY) {
                 Ok(stream) => {
+                    let _line = HangUp::when(over.clone(), &stream);
                     let said = match stream {
                         Stream::Tcp(stream) => converse(stream, debuggee),
                         Stream::Unix(stream) => converse(stream, debuggee),
@@ -226,19 +245,11 @@ impl Server {
         };
         let mut live = Live::new(recorder, host);
         let shared = Arc::clone(&live.shared);
+        let signal = Arc::clone(signal);
+        let _line = HangUp::when(move || signal.load(Ordering::Relaxed) != 0, &stream);
         let said = match stream {
-            Stream::Tcp(stream) => {
-                let _line = stream
-                    .try_clone()
-                    .map(|line| HangUp::when(signal, move || drop(line.shutdown(Shutdown::Both))));
-                talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared)
-            }
-            Stream::Unix(stream) => {
-                let _line = stream
-                    .try_clone()
-                    .map(|line| HangUp::when(signal, move || drop(line.shutdown(Shutdown::Both))));
-                talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared)
-            }
+            Stream::Tcp(stream) => talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared),
+            Stream::Unix(stream) => talk::<_, LiveLoop<'_, _>>(stream, &mut live, shared),
         };
         let ending = live.ending.take();
         recorder.machine().debug(&DebugPlan::default());
@@ -247,24 +258,26 @@ impl Server {
     }
 }
 
-/// Ends a conversation when a signal comes, which a debugger that keeps the machine stopped would
-/// hold up.
+/// Ends a conversation when it is over, as when a signal came, which a debugger that keeps the machine
+/// stopped would hold up.
 struct HangUp(Arc<AtomicBool>);
 
 impl HangUp {
-    fn when(signal: &Arc<AtomicUsize>, hang_up: impl FnOnce() + Send + 'static) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let (signal, done) = (Arc::clone(signal), Arc::clone(&over));
-        thread::spawn(move || {
-            while signal.load(Ordering::Relaxed) == 0 {
-                if done.load(Ordering::Relaxed) {
-                    return;
+    fn when(over: impl Fn() -> bool + Send + 'static, line: &Stream) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        if let Ok(line) = line.try_clone() {
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                while !over() {
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    thread::sleep(LOOK_EVERY);
                 }
-                thread::sleep(LOOK_EVERY);
-            }
-            hang_up();
-        });
-        HangUp(over)
+                line.hang_up();
+            });
+        }
+        HangUp(done)
     }
 }
 
