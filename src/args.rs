@@ -439,6 +439,10 @@ pub(crate) struct DebugArgs {
     /// beside the kernel, or below /usr/lib/debug].
     #[arg(long, value_name = "FILE")]
     pub(crate) vmlinux: Option<PathBuf>,
+    /// A folder with modules (.ko) that have debug information, looked through before the places
+    /// where distributions put them; can be given several times.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) modules: Vec<PathBuf>,
     /// Names from the kernel itself only.
     #[arg(long, conflicts_with = "vmlinux")]
     pub(crate) no_debug: bool,

@@ -8,6 +8,7 @@ use colinux_driver::machine::Machine;
 use colinux_replay::{GuestKernel, ViewError};
 use colinux_symbols::btf::Type;
 use colinux_symbols::map::FileMap;
+use colinux_symbols::modules::Module;
 use colinux_symbols::resolve::Source;
 use colinux_symbols::{DebugFiles, DebugImage, Gva, Image, Index, Resolver, SymbolError, Symtab};
 use colinux_tracer::Reader;
@@ -86,7 +87,8 @@ impl Names {
         if let (Some(cache), Some(release)) = (&cache, release) {
             folders.push(cache.kernel_dir(release));
         }
-        let files = DebugFiles::new(args.vmlinux.clone(), folders);
+        let files =
+            DebugFiles::new(args.vmlinux.clone(), folders).with_modules_in(args.modules.clone());
         if args.no_debug {
             return Ok(Names {
                 kernel,
@@ -124,6 +126,17 @@ impl Names {
     /// Where the debug image is, if there is one.
     pub(crate) fn image_path(&self) -> Option<&Path> {
         self.image_path.as_deref()
+    }
+
+    /// The modules of the guest at this moment whose debug images are there, with those.
+    pub(crate) fn module_images(&self, machine: &mut Machine) -> Vec<(Module, PathBuf)> {
+        let release = self.kernel.kernel().release.as_deref();
+        let modules = self.kernel.modules(machine).unwrap_or_default();
+        let images = modules.into_iter().filter_map(|module| {
+            let path = self.files.module_path(&module, release)?;
+            Some((module, path))
+        });
+        images.collect()
     }
 
     /// A resolver for addresses as the linker gave them: no machine, no modules. It takes the debug

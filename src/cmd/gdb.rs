@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use colinux_replay::gdb::{Debuggee, Listen, ServeError, Server};
 use colinux_replay::{Position, PositionError, Timeline, TimelineError};
+use colinux_symbols::modules::Module;
 use colinux_tracer::Reader;
 
 use crate::args::Gdb;
@@ -111,8 +112,9 @@ pub(crate) fn run(args: &Gdb, report: &Report) -> Result<u8, Failure> {
                 return Ok(exit::SIGNAL + signals.received().unwrap_or(2));
             };
             let mut debuggee = Debuggee::new(reader, timeline);
-            let mut go_on = || signals.received().is_none();
-            server.serve(&mut debuggee, &mut go_on, &mut |what| report.note(what))?;
+            let caught = signals.clone();
+            let over = move || caught.received().is_some();
+            server.serve(&mut debuggee, over, &mut |what| report.note(what))?;
             Ok(signals.received().map_or(0, |signal| exit::SIGNAL + signal))
         }
         None => with_gdb(args, reader, report),
@@ -203,14 +205,17 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     let mut timeline = timeline;
     let names = folder.path().join("kernel.symbols");
     let symbols = symbols(args, &reader, &mut timeline, names, report)?;
+    let modules = folder.path().join("modules.gdb");
+    std::fs::write(&modules, &symbols.modules)
+        .map_err(|error| failed("the names for gdb", error))?;
     let mut debuggee = Debuggee::new(reader, timeline);
-    let child = start(args, symbols.as_deref(), &socket, &init)
+    let child = start(args, &symbols.kernel, &modules, &socket, &init)
         .map_err(|error| failed("gdb could not be started (with --listen, no gdb is)", error))?;
     let over = Arc::new(AtomicBool::new(false));
     let waiting = wait_for(child, Arc::clone(&over));
     let served = server.serve(
         &mut debuggee,
-        &mut || !over.load(Ordering::Acquire),
+        move || over.load(Ordering::Acquire),
         &mut |what| report.detail(what),
     );
     let code = waiting.join().ok().flatten();
@@ -220,47 +225,82 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
         .unwrap_or(exit::SOFTWARE))
 }
 
-/// The gdb command that reads the names of the guest's kernel: from its debug image, else what it
-/// knows of itself at the place where gdb begins.
+/// The gdb commands that read names.
+#[derive(Default)]
+struct SymbolFiles {
+    kernel: Option<String>,
+    /// One a line, for a file: there gdb does not ask whether it is to go on.
+    modules: String,
+}
+
+/// The names of the guest's kernel, from its debug image, else what it knows of itself at the place
+/// where gdb begins; and those of its modules there whose debug images are found.
 fn symbols(
     args: &Gdb,
     reader: &Reader,
     timeline: &mut Timeline,
     own: PathBuf,
     report: &Report,
-) -> Result<Option<String>, Failure> {
+) -> Result<SymbolFiles, Failure> {
     let names = match Names::of(reader, &args.debug, &Demand::Few, report) {
         Ok(names) => names,
         // A kernel without names can be walked in by addresses, unless names were asked for.
         Err(failure) if args.debug.vmlinux.is_some() => return Err(failure),
         Err(failure) => {
             report.note(failure.message);
-            return Ok(None);
+            return Ok(SymbolFiles::default());
         }
     };
     let machine = timeline.machine_mut();
-    if let Some(image) = names.image_path() {
+    let modules = if args.debug.no_debug {
+        Vec::new()
+    } else {
+        names.module_images(machine)
+    };
+    let modules = modules
+        .iter()
+        .map(|(module, path)| add_module(module, path));
+    let modules = modules.collect();
+    let kernel = if let Some(image) = names.image_path() {
         let slide = names.kernel.slide(machine).map_or(0, |slide| slide.0);
-        return Ok(Some(format!(
-            "symbol-file {} -o {slide:#x}",
-            image.display()
-        )));
-    }
-    let file = super::symfile::symbol_file(&names.kernel.resolver(machine));
-    let written = file.is_some_and(|file| std::fs::write(&own, file).is_ok());
-    Ok(written.then(|| format!("symbol-file {}", own.display())))
+        Some(format!("symbol-file {} -o {slide:#x}", image.display()))
+    } else {
+        let file = super::symfile::symbol_file(&names.kernel.resolver(machine));
+        let written = file.is_some_and(|file| std::fs::write(&own, file).is_ok());
+        written.then(|| format!("symbol-file {}", own.display()))
+    };
+    Ok(SymbolFiles { kernel, modules })
 }
 
-fn start(args: &Gdb, symbols: Option<&str>, socket: &Path, init: &Path) -> io::Result<Child> {
+/// The line that places a module's debug image where the guest has it.
+fn add_module(module: &Module, path: &Path) -> String {
+    let places = module.sections.iter().filter(|(name, at)| {
+        // The guest says what they are called: nothing but a word goes to gdb.
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        module.contains(*at) && name.starts_with(['.', '_']) && name.bytes().all(word)
+    });
+    let places = places.map(|(name, at)| format!(" -s {name} {:#x}", at.0));
+    let path = path.display().to_string().replace('\'', "'\\''");
+    format!("add-symbol-file '{path}'{}\n", places.collect::<String>())
+}
+
+fn start(
+    args: &Gdb,
+    kernel: &Option<String>,
+    modules: &Path,
+    socket: &Path,
+    init: &Path,
+) -> io::Result<Child> {
     let mut command = Command::new("gdb");
     command.arg("-q").args(["-l", "10000"]);
     if args.batch {
         command.arg("-batch");
     }
     command.arg("-x").arg(init);
-    if let Some(symbols) = symbols {
-        command.arg("-ex").arg(symbols);
+    if let Some(kernel) = kernel {
+        command.arg("-ex").arg(kernel);
     }
+    command.arg("-x").arg(modules);
     command
         .arg("-ex")
         .arg(format!("target remote {}", socket.display()));

@@ -22,6 +22,8 @@ use crate::modules::Module;
 pub struct DebugFiles {
     named: Option<PathBuf>,
     beside: Vec<PathBuf>,
+    /// Folders that were named, for modules.
+    folders: Vec<PathBuf>,
     system: PathBuf,
     /// Modules below `system`, by name; read once, since the tree has a thousand files.
     modules: OnceLock<HashMap<String, PathBuf>>,
@@ -63,9 +65,17 @@ impl DebugFiles {
         Self {
             named,
             beside,
+            folders: Vec::new(),
             system,
             modules: OnceLock::new(),
         }
+    }
+
+    /// Looks for modules in these folders and below them first.
+    #[must_use]
+    pub fn with_modules_in(mut self, folders: Vec<PathBuf>) -> Self {
+        self.folders = folders;
+        self
     }
 
     /// The file that was named.
@@ -151,12 +161,17 @@ impl DebugFiles {
         }
     }
 
-    fn module_path(&self, module: &Module, release: Option<&str>) -> Option<PathBuf> {
+    /// Where the debug image of a module is, if it is anywhere.
+    pub fn module_path(&self, module: &Module, release: Option<&str>) -> Option<PathBuf> {
         let plain = plain_name(&module.name);
-        let beside = self.beside.iter().map(|folder| folder.join("debug"));
-        let beside = beside.filter_map(|folder| {
+        let named = self
+            .folders
+            .iter()
+            .map(|folder| (folder.clone(), MAX_DEPTH));
+        let beside = self.beside.iter().map(|folder| (folder.join("debug"), 1));
+        let beside = named.chain(beside).filter_map(|(folder, depth)| {
             let mut all = HashMap::new();
-            collect_modules(&folder, 1, &mut all);
+            collect_modules(&folder, depth, &mut all);
             all.remove(&plain)
         });
         let by_id = || self.by_build_id(module.build_id.as_ref()?);
