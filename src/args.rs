@@ -104,6 +104,7 @@ Examples:
   colinux-trace record --kernel arch/x86/boot/bzImage --initrd root.cpio --append 'panic=-1'
   colinux-trace record kernel=bzImage initrd=root.cpio mem=256 loglevel=7
   colinux-trace record --resume boot-0                   go on where that one was left
+  colinux-trace record --tui                             a shell, in the viewer; i types to it
 
 While the guest runs on a terminal, Ctrl-A x ends the recording and Ctrl-A a sends a Ctrl-A.")]
 pub(crate) struct Record {
@@ -172,9 +173,13 @@ pub(crate) struct Record {
     /// More files and folders of this host for the guest that runs COMMAND.
     #[arg(long, value_name = "PATH")]
     pub(crate) pack: Vec<PathBuf>,
-    /// Look at the recording in the viewer while it is made; leaving the viewer ends it.
+    /// Look at the recording in the viewer while it is made, and type to the guest there; leaving
+    /// the viewer ends it.
     #[arg(long)]
     pub(crate) tui: bool,
+    /// Record for a viewer: its end, seen on standard input, ends the recording.
+    #[arg(long, hide = true, conflicts_with = "tui")]
+    pub(crate) viewed: bool,
     /// Where to write the recording [default: a new name in the store].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -187,6 +192,29 @@ pub(crate) struct Record {
     /// A program of this host, or a shell line, to run in the guest.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+    /// How the viewer looks.
+    #[command(flatten, next_help_heading = "With --tui")]
+    pub(crate) view: View,
+}
+
+/// How the viewer looks, and where it finds things.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(crate) struct View {
+    /// The kernel's vmlinux with debug information [default: looked for by its build id].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vmlinux: Option<PathBuf>,
+    /// A folder with the kernel's source.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Vec<PathBuf>,
+    /// Colours [default: what the terminal has, none with NO_COLOR].
+    #[arg(long, value_enum)]
+    pub(crate) colors: Option<Colors>,
+    /// Draw with ASCII only [default: if the locale is not UTF-8].
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Leave the mouse to the terminal.
+    #[arg(long)]
+    pub(crate) no_mouse: bool,
 }
 
 /// What makes a recording a failure.
@@ -284,21 +312,9 @@ pub(crate) struct Tui {
     /// Where to begin.
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub(crate) goto: Option<Position>,
-    /// The kernel's vmlinux with debug information [default: looked for by its build id].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) vmlinux: Option<PathBuf>,
-    /// A folder with the kernel's source.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) source: Vec<PathBuf>,
-    /// Colours [default: what the terminal has, none with NO_COLOR].
-    #[arg(long, value_enum)]
-    pub(crate) colors: Option<Colors>,
-    /// Draw with ASCII only [default: if the locale is not UTF-8].
-    #[arg(long)]
-    pub(crate) ascii: bool,
-    /// Leave the mouse to the terminal.
-    #[arg(long)]
-    pub(crate) no_mouse: bool,
+    /// How it looks.
+    #[command(flatten)]
+    pub(crate) view: View,
 }
 
 /// How many colours to use.

@@ -17,6 +17,10 @@ const ESCAPE: u8 = 1;
 /// A guest that listens to its console and has not been idle for so many turns gets the input of a
 /// pipe all the same: something in it never sleeps.
 const PATIENCE_TURNS: u32 = 256;
+/// Time between two times that a viewer is shown what was recorded; and while the guest only looks
+/// at its clock.
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+const PUBLISH_EVERY_IDLE: Duration = Duration::from_secs(2);
 /// Longest wait before signals are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -77,6 +81,28 @@ impl Drop for RawMode {
     }
 }
 
+/// Who types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Typist {
+    /// Somebody, on a terminal that is ours.
+    Person,
+    /// Somebody, in a viewer that has the terminal. The recording ends when it hangs up.
+    Viewer,
+    /// Whatever was prepared.
+    Pipe,
+}
+
+impl Typist {
+    /// By what standard input is.
+    pub(crate) fn of_stdin() -> Self {
+        if io::stdin().is_terminal() {
+            Typist::Person
+        } else {
+            Typist::Pipe
+        }
+    }
+}
+
 /// The host side of a live console.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -90,18 +116,29 @@ pub(crate) struct Console {
     deadline: Option<Instant>,
     stop: Option<EndReason>,
     silent: bool,
+    typist: Typist,
+    /// The guest has run, or said something, since the viewer was last shown something, and when
+    /// that was.
+    has_run: bool,
+    has_said: bool,
+    published: Instant,
     /// Never waits for long, since somebody else may want something of the machine.
     brief: bool,
 }
 
 impl Console {
-    /// Takes over standard input. `timeout` ends the recording; `silent` keeps the guest's output
-    /// to ourselves.
-    pub(crate) fn attach(timeout: Option<Duration>, silent: bool) -> io::Result<Self> {
+    /// Takes over standard input. `timeout` ends the recording.
+    pub(crate) fn attach(timeout: Option<Duration>, typist: Typist) -> io::Result<Self> {
         let signals = Signals::catch()?;
-        let is_terminal = io::stdin().is_terminal();
-        let terminal = if is_terminal { RawMode::enter() } else { None };
-        let (send, receive) = mpsc::sync_channel(16);
+        let terminal = match typist {
+            Typist::Person => RawMode::enter(),
+            _ => None,
+        };
+        // That a viewer hangs up is seen even if the guest does not read what was typed.
+        let (send, receive) = mpsc::sync_channel(match typist {
+            Typist::Viewer => 1 << 16,
+            _ => 16,
+        });
         thread::Builder::new()
             .name("console-in".to_owned())
             .spawn(move || {
@@ -123,12 +160,19 @@ impl Console {
             input: Some(receive),
             pending: Vec::new(),
             escaped: false,
-            patience: if is_terminal { 0 } else { PATIENCE_TURNS },
+            patience: match typist {
+                Typist::Person => 0,
+                Typist::Viewer | Typist::Pipe => PATIENCE_TURNS,
+            },
             terminal,
             signals,
             deadline: timeout.map(|t| Instant::now() + t),
             stop: None,
-            silent,
+            silent: false,
+            typist,
+            has_run: false,
+            has_said: false,
+            published: Instant::now(),
             brief: false,
         })
     }
@@ -188,6 +232,34 @@ impl Console {
         HostTurn {
             input: self.pending.drain(..n).collect(),
             stop: self.wants_stop(),
+            publish: self.publish(),
+        }
+    }
+
+    /// A viewer that has not been shown anything for a while is to be shown what there is.
+    fn has_news(&self) -> bool {
+        let every = match (self.has_said, self.has_run) {
+            (true, _) => PUBLISH_EVERY,
+            (_, true) => PUBLISH_EVERY_IDLE,
+            _ => return false,
+        };
+        self.typist == Typist::Viewer && self.published.elapsed() >= every
+    }
+
+    fn publish(&mut self) -> bool {
+        let due = self.has_news();
+        if due {
+            (self.has_run, self.has_said) = (false, false);
+            self.published = Instant::now();
+        }
+        due
+    }
+
+    /// Nothing more will be typed.
+    fn hung_up(&mut self) {
+        self.input = None;
+        if self.typist == Typist::Viewer {
+            self.stop = Some(EndReason::Stopped);
         }
     }
 
@@ -210,13 +282,13 @@ impl Console {
             };
             match input.recv_timeout(slice) {
                 Ok(bytes) => self.take(&bytes),
-                Err(RecvTimeoutError::Timeout) if self.brief => {
+                Err(RecvTimeoutError::Timeout) if self.brief || self.has_news() => {
                     return until.is_none_or(|until| Instant::now() < until);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.input = None;
-                    return false;
+                    self.hung_up();
+                    return self.stop.is_some();
                 }
             }
         }
@@ -225,6 +297,7 @@ impl Console {
 
 impl Host for Console {
     fn output(&mut self, bytes: &[u8]) {
+        self.has_said = true;
         if self.silent {
             return;
         }
@@ -236,6 +309,7 @@ impl Host for Console {
     }
 
     fn turn(&mut self, line: ConsoleLine) -> HostTurn {
+        self.has_said = true;
         if line.listening {
             self.patience = self.patience.saturating_sub(1);
         }
@@ -243,7 +317,7 @@ impl Host for Console {
             match input.try_recv() {
                 Ok(bytes) => self.take(&bytes),
                 Err(mpsc::TryRecvError::Empty) => break,
-                Err(mpsc::TryRecvError::Disconnected) => self.input = None,
+                Err(mpsc::TryRecvError::Disconnected) => self.hung_up(),
             }
         }
         self.hand_out(line)
@@ -263,7 +337,8 @@ impl Host for Console {
                 None => HostIdle::Jump,
             };
         }
-        if !self.pending.is_empty() && (line.room == 0 || self.patience > 0) {
+        let waits = line.room == 0 || self.patience > 0;
+        if !self.pending.is_empty() && waits && self.wants_stop().is_none() {
             // The guest has not taken what it has, or would lose it.
             return HostIdle::Jump;
         }
@@ -271,6 +346,7 @@ impl Host for Console {
             if ns.is_none() && self.input.is_none() {
                 return self.idle(ns, line);
             }
+            self.has_run = true;
             return HostIdle::Jump;
         }
         let elapsed = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);

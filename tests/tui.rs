@@ -1,116 +1,12 @@
 //! The viewer on a real terminal: keys go in, and what is on the screen is looked at.
 
 mod common;
+mod terminal;
 
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use common::Sandbox;
-use serde_json::Value;
-
-/// Longest wait for something to appear on the screen.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A terminal of tmux, on a server of its own.
-struct Terminal {
-    server: String,
-}
-
-impl Terminal {
-    /// Runs the binary in a terminal of this size; its exit status is shown after its end.
-    fn run(sandbox: &Sandbox, size: (u16, u16), environment: &str, args: &str) -> Self {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let server = format!("clt-test-{}-{number}", std::process::id());
-        let terminal = Terminal { server };
-        let binary = env!("CARGO_BIN_EXE_colinux-trace");
-        let script = format!(
-            "cd {}; env LANG=C.UTF-8 TERM=screen-256color COLINUX_TRACE_DIR=store {environment} {binary} {args}; \
-             echo \"status $?\"; exec cat",
-            sandbox.path("").display()
-        );
-        let (width, height) = (size.0.to_string(), size.1.to_string());
-        terminal.tmux(&["new-session", "-d", "-x", &width, "-y", &height, &script]);
-        terminal
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        let output = Command::new("tmux")
-            .args(["-L", &self.server, "-f", "/dev/null"])
-            .args(args)
-            .output()
-            .expect("tmux runs (scripts/test installs it)");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    /// Waits until the screen is as it should be.
-    #[track_caller]
-    fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
-        let began = Instant::now();
-        loop {
-            let screen = self.screen();
-            if is(&screen) {
-                return screen;
-            }
-            assert!(began.elapsed() < PATIENCE, "no {what}:\n{screen}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    #[track_caller]
-    fn sees(&self, text: &str) -> String {
-        self.wait(text, |screen| screen.contains(text))
-    }
-
-    /// Keys by tmux' names.
-    fn keys(&self, keys: &[&str]) {
-        let mut args = vec!["send-keys"];
-        args.extend(keys);
-        self.tmux(&args);
-    }
-
-    /// A line, from the key that begins it to Enter.
-    fn line(&self, begin: &str, text: &str) {
-        self.keys(&[begin]);
-        self.tmux(&["send-keys", "-l", text]);
-        self.keys(&["Enter"]);
-    }
-
-    fn pid(&self) -> i32 {
-        let pane = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
-        let children = format!("/proc/{0}/task/{0}/children", pane.trim());
-        let children = std::fs::read_to_string(children).unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
-    }
-}
-
-/// The tick in the bar at the top.
-fn tick(screen: &str) -> u64 {
-    let bar = screen.lines().next().unwrap_or_default();
-    let at = bar
-        .rfind('@')
-        .unwrap_or_else(|| panic!("no tick: {screen}"));
-    let digits = bar[at + 1..]
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == ',');
-    digits
-        .filter(char::is_ascii_digit)
-        .collect::<String>()
-        .parse()
-        .unwrap()
-}
+use terminal::{Terminal, tick};
 
 fn boot(sandbox: &Sandbox) {
     let kernel = common::kernel("6.1");
@@ -260,52 +156,6 @@ fn the_terminal_is_given_back() {
 }
 
 #[test]
-fn a_recording_is_seen_while_it_is_made() {
-    let sandbox = Sandbox::new();
-    let kernel = common::kernel("6.1");
-    let record = |name: &str, command: &str| {
-        format!("record --tui --kernel {kernel} --memory 128M -o {name} -- '{command}'")
-    };
-    // One that would not end by itself: the viewer follows it, and its end is the recording's.
-    let terminal = Terminal::run(
-        &sandbox,
-        (120, 40),
-        "",
-        &record("long.clt", "while true; do ls /; done"),
-    );
-    let events = |screen: &str| {
-        let words: Vec<&str> = screen.lines().next()?.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "events")?;
-        words[at - 1].replace(',', "").parse::<u64>().ok()
-    };
-    let shown = terminal.wait("live recording", |s| {
-        s.contains("long.clt  live") && events(s).is_some_and(|n| n > 0)
-    });
-    terminal.wait("growth", |s| events(s) > events(&shown));
-    terminal.keys(&["q"]);
-    let shown = terminal.sees("status ");
-    assert!(shown.contains("status 0"), "{shown}");
-    assert!(shown.contains("recorded "), "{shown}");
-    let info: Value = serde_json::from_str(&sandbox.ok(&["info", "--json", "long.clt"]).out)
-        .expect("info --json is JSON");
-    assert_eq!(info["complete"], true, "{info}");
-    // One that ends: its status is the viewer's.
-    let terminal = Terminal::run(&sandbox, (120, 40), "", &record("short.clt", "exit 7"));
-    terminal.wait("the end of the recording", |s| {
-        s.contains("short.clt") && !s.contains("live") && events(s).is_some()
-    });
-    terminal.keys(&["q"]);
-    terminal.sees("status 7");
-    // One that never begins says why.
-    let terminal = Terminal::run(&sandbox, (120, 40), "", &record("short.clt", "true"));
-    let shown = terminal.sees("status 69");
-    assert!(shown.contains("short.clt"), "{shown}");
-    let run = sandbox.run(&["record", "--tui"]);
-    assert_eq!(run.code, Some(69));
-    assert!(run.err.contains("wants a terminal"), "{run}");
-}
-
-#[test]
 fn where_it_cannot_draw_it_says_so() {
     let sandbox = Sandbox::new();
     boot(&sandbox);
@@ -321,4 +171,183 @@ fn where_it_cannot_draw_it_says_so() {
     let terminal = Terminal::run(&sandbox, (80, 24), "NO_COLOR=1 LANG=C", "tui boot.clt");
     let shown = terminal.sees("timeline");
     assert!(shown.is_ascii(), "{shown}");
+}
+
+/// gdb at the place of the cursor, and back: the same cursor, the terminal as it was.
+#[test]
+fn gdb_is_opened_here_and_left_again() {
+    let sandbox = Sandbox::new();
+    boot(&sandbox);
+    let terminal = Terminal::shell(&sandbox, (120, 40), "", "tui boot.clt");
+    terminal.sees("timeline");
+    terminal.line(":", "bp:kernel_clone#3");
+    let there = terminal.wait("the function", |s| {
+        s.contains("kernel_clone ─") && !s.contains("replaying")
+    });
+    let at = tick(&there);
+    terminal.keys(&["g"]);
+    terminal.sees("(clt)");
+    terminal.tmux(&["send-keys", "-l", "info symbol $pc\nmonitor when\n"]);
+    let asked = terminal.wait("answers of gdb", |s| {
+        s.contains("kernel_clone in section") && s.contains(&at.to_string())
+    });
+    assert!(!asked.contains("timeline"), "{asked}");
+    // An interrupt is gdb's; and the screen gets another size meanwhile.
+    terminal.keys(&["C-c"]);
+    terminal.sees("Quit");
+    terminal.resize((100, 30));
+    // Stopped and continued by the shell, gdb goes on.
+    terminal.keys(&["C-z"]);
+    terminal.sees("Stopped");
+    terminal.tmux(&["send-keys", "-l", "fg\n"]);
+    terminal.tmux(&["send-keys", "-l", "print 41+1\n"]);
+    terminal.sees("= 42");
+    terminal.tmux(&["send-keys", "-l", "reverse-stepi\nquit\n"]);
+    let back = terminal.wait("the viewer", |s| {
+        s.contains("timeline") && s.contains("? help")
+    });
+    assert_eq!(tick(&back), at, "{back}");
+    assert!(back.lines().count() <= 30, "{back}");
+    assert!(
+        back.lines()
+            .any(|line| line.ends_with('╮') && line.chars().count() == 100)
+    );
+    terminal.keys(&["4", "s"]);
+    terminal.wait("a step", |s| tick(s) == at + 1);
+    // Stopped by itself, the shell has its terminal; continued, the viewer has it.
+    terminal.keys(&["C-z"]);
+    let stopped = terminal.sees("Stopped");
+    assert!(!stopped.contains("timeline"), "{stopped}");
+    terminal.tmux(&["send-keys", "-l", "echo sh$((40+2)); fg\n"]);
+    let back = terminal.wait("the viewer", |s| {
+        s.contains("timeline") && s.contains("? help")
+    });
+    assert_eq!(tick(&back), at + 1);
+    terminal.keys(&["q"]);
+    let shell = terminal.sees("sh42");
+    assert!(!shell.contains("timeline"), "{shell}");
+    terminal.tmux(&["send-keys", "-l", "echo st$?\n"]);
+    terminal.sees("st0");
+    // Without gdb, a sentence.
+    let none = Terminal::run(&sandbox, (120, 40), "PATH=/nowhere", "tui boot.clt");
+    none.sees("timeline");
+    none.keys(&["g"]);
+    let said = none.sees("gdb is not installed");
+    assert!(said.contains("timeline"), "{said}");
+}
+
+/// What becomes of the file while it is looked at.
+#[test]
+fn a_file_that_changes_is_noticed() {
+    let sandbox = Sandbox::new();
+    boot(&sandbox);
+    let path = sandbox.path("boot.clt");
+    let copy = |name: &str| {
+        std::fs::copy(&path, sandbox.path(name)).unwrap();
+        sandbox.path(name)
+    };
+    let (replaced, removed, cut) = (copy("replaced.clt"), copy("removed.clt"), copy("cut.clt"));
+    let open = |name: &str| {
+        let terminal = Terminal::run(&sandbox, (120, 40), "", &format!("tui {name}"));
+        terminal.wait("the machine", |s| s.contains("▶"));
+        terminal
+    };
+    let works = |terminal: &Terminal| {
+        terminal.line(":", "t0.3");
+        terminal.wait("a place", |s| s.contains("▶") && s.contains("t0.3"));
+    };
+    let terminal = open("removed.clt");
+    std::fs::remove_file(removed).unwrap();
+    terminal.wait("that it is removed", |s| {
+        s.contains("removed.clt  removed") && s.contains("shown until you leave")
+    });
+    works(&terminal);
+    terminal.line(":", "reload");
+    terminal.wait("why not", |s| {
+        s.contains("removed.clt") && s.contains("No such file")
+    });
+    works(&terminal);
+    drop(terminal);
+    // Another recording under the same name, then opened.
+    let terminal = open("replaced.clt");
+    sandbox.ok(&[
+        "record",
+        "-f",
+        "--kernel",
+        &common::kernel("6.1"),
+        "--memory",
+        "64M",
+        "--until",
+        "@300M",
+        "-o",
+        replaced.to_str().unwrap(),
+    ]);
+    terminal.sees("replaced.clt  replaced");
+    terminal.line(":", "reload");
+    terminal.wait("the other one", |s| {
+        s.contains("opened again") && s.contains("M ticks") && !s.contains("replaced.clt  replaced")
+    });
+    drop(terminal);
+    let terminal = open("cut.clt");
+    let len = std::fs::metadata(&cut).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&cut).unwrap();
+    file.set_len(len / 2).unwrap();
+    terminal.sees("cut.clt  cut short");
+    terminal.line(":", "reload");
+    terminal.wait("what is left", |s| {
+        s.contains("timeline") && !s.contains("cut short")
+    });
+    drop(terminal);
+    // A file that was cut before: what lacks is said.
+    let cut_at = |share: u64| file.set_len(len * share / 100).unwrap();
+    cut_at(48);
+    let terminal = Terminal::run(&sandbox, (80, 24), "", "tui cut.clt");
+    let shown = terminal.wait("a sentence", |s| {
+        s.contains("cut.clt") && s.contains("lost")
+    });
+    assert!(!shown.contains("live"), "{shown}");
+}
+
+/// Recordings that have less than others: no events, no checkpoints, no debug information.
+#[test]
+fn what_lacks_is_said_and_the_rest_is_shown() {
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let record = |name: &str, options: &[&str]| {
+        let path = sandbox.path(name);
+        let mut args = vec![
+            "record", "--kernel", &kernel, "--memory", "64M", "--until", "@400M",
+        ];
+        args.extend(options);
+        args.extend(["-o", path.to_str().unwrap(), "--", "true"]);
+        sandbox.ok(&args);
+    };
+    record("bare.clt", &["--no-trace", "--checkpoint-interval", "0"]);
+    // No kernel of the cache lends its debug image here.
+    let nothing = format!("XDG_CACHE_HOME={}", sandbox.path("cache").display());
+    let terminal = Terminal::run(&sandbox, (80, 24), &nothing, "tui bare.clt");
+    terminal.sees("the recording has no events");
+    terminal.keys(&["4"]);
+    terminal.wait("the machine", |s| s.contains("▶"));
+    terminal.line(":", "50%");
+    let shown = terminal.wait("the machine there", |s| {
+        s.contains("▶") && tick(s) > 100_000_000
+    });
+    terminal.keys(&["S"]);
+    terminal.wait("a step back", |s| tick(s) == tick(&shown) - 1);
+    terminal.keys(&["v"]);
+    terminal.sees("debug image is not here");
+    terminal.keys(&["3"]);
+    terminal.sees("no lines of the kernel's log");
+    terminal.keys(&["i"]);
+    terminal.sees("nothing to its console");
+    terminal.keys(&["9"]);
+    terminal.wait("no checkpoints", |s| {
+        s.contains("9 places") && !s.contains("cp:")
+    });
+    terminal.keys(&["8"]);
+    terminal.sees("[swapper/0]");
+    // What there is none of is named in the help.
+    terminal.keys(&["?"]);
+    terminal.sees("This recording lacks");
 }

@@ -37,6 +37,8 @@ pub struct HostTurn {
     pub input: Vec<u8>,
     /// End the recording now.
     pub stop: Option<EndReason>,
+    /// Write out what there is, for somebody who follows the recording.
+    pub publish: bool,
 }
 
 /// What the host made of an idle guest.
@@ -316,7 +318,7 @@ impl Recorder {
             Moment::Quantum => {
                 let turn = host.turn(self.line());
                 self.console_input(turn.input)?;
-                if self.runner.tick() - self.settled.0 >= IN_MEMORY {
+                if turn.publish || self.runner.tick() - self.settled.0 >= IN_MEMORY {
                     self.settle()?;
                 }
                 if let Some(reason) = turn.stop {
@@ -414,7 +416,11 @@ impl Recorder {
                 let ns = wait.map_or(ns, |most| ns.min(most.saturating_sub(1)));
                 self.woken(VirtualTime(now.saturating_add(ns)))?;
                 self.console_input(turn.input)?;
-                self.writer.flush_inputs()?;
+                if turn.publish {
+                    self.settle()?;
+                } else {
+                    self.writer.flush_inputs()?;
+                }
                 Ok(turn.stop.map(Ending::of))
             }
         }

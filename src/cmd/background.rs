@@ -4,17 +4,19 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use colinux_tracer::Reader;
+use colinux_tui::Live;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::args::{Record, Tui};
-use crate::cmd::tui;
+use crate::args::Record;
+use crate::cmd::tui::{self, Watch};
 use crate::exit::{self, Failure};
 use crate::store;
 
@@ -29,13 +31,21 @@ pub(crate) fn record(args: &Record, output: &Path, ours: bool) -> Result<u8, Fai
     }
     let mut said = tempfile::tempfile().map_err(trouble)?;
     let before = changed(output);
-    let mut recorder = start(args, output, ours, &said).map_err(trouble)?;
+    let mut recorder = start(output, ours, &said).map_err(trouble)?;
+    // Heard from the start: a guest that nobody listens to would wait.
+    let ends = recorder.stdout.take().zip(recorder.stdin.take());
+    let live = ends.map(|(output, input)| Live::start(output, input));
     let shown = match begun(&mut recorder, output, before) {
         Ok(Some(reader)) => {
             if ours {
                 store::set_latest(output);
             }
-            tui::show(reader, output, &Tui::default())
+            let watch = Watch {
+                goto: None,
+                live,
+                greeting: so_far(&said).map_err(trouble)?,
+            };
+            tui::show(reader, output, &args.view, watch)
         }
         Ok(None) => Ok(0),
         Err(error) => Err(trouble(error)),
@@ -57,28 +67,33 @@ fn trouble(error: io::Error) -> Failure {
 
 /// Starts what was typed, without the viewer; what it says to people goes to a file until the screen
 /// is free.
-fn start(args: &Record, output: &Path, ours: bool, said: &File) -> io::Result<Child> {
+fn start(output: &Path, ours: bool, said: &File) -> io::Result<Child> {
     let mut words: Vec<OsString> = env::args_os().skip(1).collect();
     if let Some(at) = words.iter().position(|word| word == "--tui") {
-        let mut place = Vec::new();
+        let mut place = vec!["--viewed".into()];
         if ours {
-            place = vec!["--force".into(), "--output".into(), output.into()];
+            place.extend(["--force".into(), "--output".into(), OsString::from(output)]);
         }
         words.splice(at..=at, place);
     }
-    // A guest that ends by itself skips its idle time. Another one waits for somebody to type, who
-    // does not come: its time passes as on the host's clock.
-    let input = if args.command.is_empty() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    };
     Command::new(env::current_exe()?)
         .args(words)
-        .stdin(input)
-        .stdout(Stdio::null())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(said.try_clone()?)
+        // Keys that interrupt or stop what has the terminal are not for the recorder.
+        .process_group(0)
         .spawn()
+}
+
+/// What the recorder has had to say as yet.
+fn so_far(said: &File) -> io::Result<Option<String>> {
+    // The place at which the recorder writes is shared with it, and stays.
+    let mut bytes = [0; 1024];
+    let count = said.read_at(&mut bytes, 0)?;
+    let text = String::from_utf8_lossy(&bytes[..count]);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok((!lines.is_empty()).then(|| lines.join("; ").replace("colinux-trace: ", "")))
 }
 
 /// When the file was last written to.

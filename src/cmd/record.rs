@@ -1,7 +1,7 @@
 //! `record`: boot a kernel and record it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,9 @@ use colinux_replay::setup::RecordConfig;
 use colinux_replay::{Outcome, Recorder, ReplayError, ResumeError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options, Reader};
 
-use crate::args::{FailOn, Record};
+use crate::args::{FailOn, Record, View};
 use crate::cmd::background;
-use crate::console::{self, Console};
+use crate::console::{self, Console, Typist};
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
 use crate::guest::version::Flavour;
@@ -140,6 +140,10 @@ fn record_to(
     console::survive_size_limits()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     let recorder = begin(output, options, &host, limit)?;
+    // Who looks at the file meanwhile sees by the lock that it is being written. Without one, as on
+    // file systems that have none, it looks like one that was left.
+    let lock = File::open(output);
+    let _lock = lock.inspect(|file| drop(file.try_lock()));
     let recorder = recorder
         .until_panic(args.record.until == Some(Until::Panic))
         .checkpoints(args.record.checkpoint_interval.0)
@@ -153,7 +157,11 @@ fn record_to(
         .map(Duration::try_from_secs_f64)
         .transpose();
     let timeout = timeout.map_err(|_| Failure::usage("--timeout wants a number of seconds"))?;
-    let mut console = Console::attach(timeout, false)
+    let typist = match args.record.viewed {
+        true => Typist::Viewer,
+        false => Typist::of_stdin(),
+    };
+    let mut console = Console::attach(timeout, typist)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
     let recorder = match &args.record.gdb {
         None => recorder,
@@ -213,6 +221,11 @@ impl<'a> Args<'a> {
                 }
                 _ => rest.push(word),
             }
+        }
+        if record.view != View::default() && !record.tui && !record.viewed {
+            return Err(Failure::usage(
+                "--vmlinux, --source, --colors, --ascii and --no-mouse are for the viewer: --tui",
+            ));
         }
         if record.initrd.is_some() && !record.command.is_empty() {
             return Err(Failure::usage(

@@ -4,11 +4,11 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use colinux_replay::Mark;
+use colinux_replay::{Mark, Position};
 use colinux_tracer::Reader;
-use colinux_tui::{Options, Palette, Places, Theme, TuiError};
+use colinux_tui::{Live, Options, Palette, Places, Theme, TuiError};
 
-use crate::args::{Colors, Tui};
+use crate::args::{Colors, Tui, View};
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
 use crate::report::Report;
@@ -16,11 +16,26 @@ use crate::store;
 
 pub(crate) fn run(args: &Tui, _: &Report) -> Result<u8, Failure> {
     let path = store::find(args.trace.as_deref())?;
-    show(Reader::open(&path)?, &path, args)
+    let watch = Watch {
+        goto: args.goto.clone(),
+        ..Watch::default()
+    };
+    show(Reader::open(&path)?, &path, &args.view, watch)
+}
+
+/// What is to be seen first, and of whom.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Where to begin.
+    pub(crate) goto: Option<Position>,
+    /// The console of the guest, if it is being recorded here.
+    pub(crate) live: Option<Live>,
+    /// Something to say first.
+    pub(crate) greeting: Option<String>,
 }
 
 /// Shows a recording until the user leaves.
-pub(crate) fn show(reader: Reader, path: &Path, args: &Tui) -> Result<u8, Failure> {
+pub(crate) fn show(reader: Reader, path: &Path, args: &View, watch: Watch) -> Result<u8, Failure> {
     let palette = args.colors.map(|colors| match colors {
         Colors::Full => Palette::Full,
         Colors::Sixteen => Palette::Sixteen,
@@ -31,7 +46,9 @@ pub(crate) fn show(reader: Reader, path: &Path, args: &Tui) -> Result<u8, Failur
     let options = Options {
         theme: Theme::of_environment(palette, args.ascii),
         mouse: !args.no_mouse,
-        goto: args.goto.clone(),
+        goto: watch.goto,
+        live: watch.live,
+        greeting: watch.greeting,
         places: Places {
             vmlinux: args.vmlinux.clone(),
             sources: args.source.clone(),
@@ -39,21 +56,29 @@ pub(crate) fn show(reader: Reader, path: &Path, args: &Tui) -> Result<u8, Failur
             cache: in_cache("symbols"),
         },
     };
-    let vmlinux = args.vmlinux.clone();
+    let (vmlinux, sources) = (args.vmlinux.clone(), args.source.clone());
     let mut open_gdb = |mark: Mark| {
+        if !is_installed("gdb") {
+            return Err("gdb is not installed here (apt install gdb)".to_owned());
+        }
         let program = env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.arg("gdb").arg("--goto").arg(mark.to_string());
         if let Some(vmlinux) = &vmlinux {
             command.arg("--vmlinux").arg(vmlinux);
         }
+        for folder in &sources {
+            command
+                .arg("--ex")
+                .arg(format!("directory {}", folder.display()));
+        }
         let status = command.arg(path).status();
         match status.map_err(|error| error.to_string())?.code() {
             Some(0) => Ok(()),
-            code => Err(format!(
-                "gdb ended with {}",
-                code.map_or_else(|| "a signal".to_owned(), |code| code.to_string())
+            Some(code) => Err(format!(
+                "gdb ended with {code}: `colinux-trace gdb --goto {mark}` says why"
             )),
+            None => Err("gdb was ended by a signal".to_owned()),
         }
     };
     match colinux_tui::run(reader, options, &mut open_gdb) {
@@ -62,4 +87,10 @@ pub(crate) fn show(reader: Reader, path: &Path, args: &Tui) -> Result<u8, Failur
         Err(TuiError::Trace(error)) => Err(error.into()),
         Err(error) => Err(Failure::new(exit::ENVIRONMENT, error)),
     }
+}
+
+/// Whether a program is on the search path.
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

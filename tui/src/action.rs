@@ -30,6 +30,8 @@ pub enum Action {
     SearchNext,
     SearchPrevious,
     Filter,
+    Type,
+    Source,
     NextOfKind,
     PreviousOfKind,
     ZoomIn,
@@ -58,6 +60,7 @@ pub enum Action {
     YankLine,
     Export,
     Redraw,
+    Stop,
 }
 
 /// Where keys have this meaning.
@@ -168,11 +171,14 @@ pub const GROUPS: [(&str, &[Action]); 5] = [
         "Other",
         &[
             Action::Command,
+            Action::Type,
+            Action::Source,
             Action::Gdb,
             Action::Yank,
             Action::YankLine,
             Action::Export,
             Action::Redraw,
+            Action::Stop,
             Action::Help,
             Action::Leave,
             Action::Quit,
@@ -211,8 +217,8 @@ pub const TABLE: &[Binding] = &[
     row(A::SearchNext,     &["n"],                        Lists,               "next",   "the next match, from the start again after the last"),
     row(A::SearchPrevious, &["N"],                        Lists,               "",       "the match before"),
     row(A::Filter,         &["&"],                        In(&[P::Events]),    "filter", "show only some events: GuestPf task=sh, nr=open*, cpl=3"),
-    row(A::NextOfKind,     &["]"],                        In(&[P::Events, P::Log, P::Timeline]), "of kind", "the next event of the same kind"),
-    row(A::PreviousOfKind, &["["],                        In(&[P::Events, P::Log, P::Timeline]), "",       "the event of the same kind before"),
+    row(A::NextOfKind,     &["]", "J"],                        In(&[P::Events, P::Log, P::Timeline]), "of kind", "the next event of the same kind"),
+    row(A::PreviousOfKind, &["[", "K"],                        In(&[P::Events, P::Log, P::Timeline]), "",       "the event of the same kind before"),
     row(A::Left,           &["h", "Left"],                In(&[P::Timeline, P::Memory]), "back", "a column back; in memory, a byte"),
     row(A::Right,          &["l", "Right"],               In(&[P::Timeline, P::Memory]), "on",   "a column on; in memory, a byte"),
     row(A::PanLeft,        &["H"],                        In(&[P::Timeline]),  "",       "half a screen back"),
@@ -233,7 +239,9 @@ pub const TABLE: &[Binding] = &[
     row(A::ZoomIn,         &["+", "="],                   Any,                 "zoom",   "show less time"),
     row(A::ZoomOut,        &["-"],                        Any,                 "",       "show more time"),
     row(A::ZoomAll,        &["0"],                        Any,                 "",       "show all of the recording"),
-    row(A::Command,        &[":"],                        Any,                 "command", "a command, or a position to go to; Tab completes"),
+    row(A::Command,        &[":", "Alt-x"],                        Any,                 "command", "a command, or a position to go to; Tab completes"),
+    row(A::Type,           &["i"],                        Any,                 "console", "the console; in record --tui, type to the guest until Ctrl-A Esc"),
+    row(A::Source,         &["v"],                        Any,                 "source", "the source of the code here, and the code of the source"),
     row(A::SetMark,        &["m"],                        Any,                 "mark",   "name this place by a letter"),
     row(A::GoMark,         &["'"],                        Any,                 "",       "go to the place of a letter; '' to where you came from"),
     row(A::JumpBack,       &["Ctrl-o", "Alt-Left"],       Any,                 "",       "back on the way you came"),
@@ -253,6 +261,7 @@ pub const TABLE: &[Binding] = &[
     row(A::Last,           &[">", "G", "End"],            Any,                 "",       "to the last line"),
     row(A::Enter,          &["Enter"],                    Any,                 "",       "follow the chosen line: its place, its task's events, its memory"),
     row(A::Leave,          &["Esc"],                      Any,                 "",       "stop a walk or search, close what is open"),
+    row(A::Stop,           &["Ctrl-z"],                   Any,                 "",       "stop the viewer; fg continues it"),
     row(A::Redraw,         &["Ctrl-l"],                   Any,                 "",       "draw the screen again"),
 ];
 
@@ -262,6 +271,30 @@ pub fn binding(action: Action, panel: Panel) -> Option<&'static Binding> {
     of_action()
         .find(|row| row.scope.has(panel))
         .or_else(|| of_action().next())
+}
+
+/// The name of an action as a command: `next-of-kind`.
+pub fn name(action: Action) -> String {
+    let mut name = String::new();
+    for c in format!("{action:?}").chars() {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+/// The action with this name.
+pub fn of_name(word: &str) -> Option<Action> {
+    let named = |row: &&Binding| name(row.action) == word;
+    TABLE.iter().find(named).map(|row| row.action)
+}
+
+/// All names.
+pub fn names() -> impl Iterator<Item = String> {
+    let actions = GROUPS.iter().flat_map(|(_, actions)| actions.iter());
+    actions.map(|action| name(*action))
 }
 
 /// What a key means in a panel.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use colinux_replay::{Halt, Mark};
-use colinux_tracer::{EventKind, Reader, TraceError};
+use colinux_replay::Mark;
+use colinux_tracer::{EndedFacility, Facility, Reader, TraceError};
 use ratatui::layout::Rect;
 
+use crate::console::{ConsoleView, Live, Size};
 use crate::filter::Filter;
 use crate::list::{EventList, ListId};
 use crate::model::{FileFacts, MemoryView, Mode, Model, Walking};
@@ -18,21 +19,19 @@ use crate::names::Names;
 use crate::panel::Panel;
 use crate::places::Places;
 use crate::theme::Theme;
+use crate::work::file::{self, Identity};
 use crate::work::lanes::Stretch;
-use crate::work::machine::MachineNews;
-use crate::work::scan::{Anchor, Found, ScanNews, Source, Want};
-use crate::work::{Counter, News, Worker, kernel, lanes, machine, scan};
+use crate::work::scan::{Anchor, Source, Want};
+use crate::work::{Counter, News, Worker, console, kernel, lanes, machine, scan};
 
-/// Time between two looks at a file that is being written.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// Time between two looks whether a finished file was replaced.
-const LOOK_EVERY_FINISHED: Duration = Duration::from_secs(5);
 /// Bytes of memory that are fetched for the panel.
 const MEMORY_BYTES: usize = 4096;
+/// A file that has grown within this time is being written.
+const GROWS_WITHIN: Duration = Duration::from_secs(10);
+/// Events that a list skips, rather than reads, while it follows a recording.
+const JUMP_FROM: u64 = 2000;
 /// Steps that wait for the one before them.
 const STEPS_MOST: usize = 100;
-/// Tasks that the timeline asks for.
-const TASKS_MOST: usize = 64;
 
 /// What the program around it has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +44,8 @@ pub enum Wish {
     Export(Option<String>),
     /// Draw everything again.
     Redraw,
+    /// Stop, until the shell continues it.
+    Stop,
     /// Leave.
     Quit,
 }
@@ -70,23 +71,38 @@ pub struct App {
     pub(crate) reader: Reader,
     pub(crate) news: Receiver<News>,
     pub(crate) sender: Sender<News>,
-    windows: Worker<scan::Job>,
-    long: Worker<scan::Job>,
-    lanes: Worker<lanes::Job>,
-    machine: Worker<machine::Job>,
+    pub(crate) windows: Worker<scan::Job>,
+    pub(crate) long: Worker<scan::Job>,
+    pub(crate) lanes: Worker<lanes::Job>,
+    pub(crate) machine: Worker<machine::Job>,
+    pub(crate) console: Worker<console::Job>,
+    /// Both ends of the guest's console, if it is being recorded here.
+    pub(crate) line: Option<Live>,
     pub(crate) walks: Counter,
     pub(crate) searches: Counter,
-    draws: Counter,
+    pub(crate) draws: Counter,
+    pub(crate) consoles: Counter,
     /// The stretch that was asked for last.
-    asked: Option<(Stretch, u64)>,
-    looked: Instant,
-    looking: bool,
+    pub(crate) asked: Option<(Stretch, u64)>,
+    pub(crate) drawn: Option<Instant>,
+    pub(crate) flags_due: bool,
+    /// The console that was asked for last: the tick, the size, the events there are.
+    pub(crate) asked_console: Option<(u64, Size, u64)>,
+    pub(crate) console_due: bool,
+    /// The file, somebody writes to it, and when it was last seen to grow.
+    pub(crate) identity: Option<Identity>,
+    pub(crate) is_written: bool,
+    pub(crate) grown: Option<Instant>,
+    pub(crate) looked: Instant,
+    pub(crate) looking: bool,
     /// Which way a search goes, and what is said since it has come to the end and goes on from the
     /// other one.
-    forward: bool,
-    turned: Option<&'static str>,
+    pub(crate) forward: bool,
+    pub(crate) turned: Option<&'static str>,
+    /// Names have come while the machine was on its way.
+    pub(crate) renamed: bool,
     /// Steps that were asked for while another was being made.
-    steps: VecDeque<(machine::Way, String)>,
+    pub(crate) steps: VecDeque<(machine::Way, String)>,
     pub(crate) commands: Vec<String>,
     pub(crate) patterns: Vec<String>,
     pub(crate) filters: Vec<String>,
@@ -110,19 +126,19 @@ impl App {
         let machine = Worker::start("machine", move |inbox| {
             machine::serve(of, &places, inbox, to)
         });
-        let log = Filter::of_kinds(&[
-            EventKind::KernelLog,
-            EventKind::Oops,
-            EventKind::Panic,
-            EventKind::Mark,
-            EventKind::ConsoleOut,
-        ]);
+        let to = sender.clone();
+        let console = Worker::start("console", move |inbox| console::serve(inbox, to));
+        let ended = reader.manifest().map(|manifest| manifest.ended);
+        let is_off = |ended: &EndedFacility| ended.facility == Facility::Kernel.name();
+        let has_log = ended.is_ok_and(|ended| !ended.iter().any(is_off));
+        let log = Filter::of_log(has_log);
         let model = Model {
             area: settings.area,
             theme: settings.theme,
             file: FileFacts::default(),
             names: Names::default(),
             cursor: Mark::default(),
+            following: false,
             moment: None,
             before: None,
             no_machine: None,
@@ -134,6 +150,7 @@ impl App {
             part: Panel::Code,
             events: EventList::new(ListId::Events, Filter::default()),
             log: EventList::new(ListId::Log, log),
+            console: ConsoleView::default(),
             pattern: None,
             span: (0, 2),
             lanes: None,
@@ -143,6 +160,8 @@ impl App {
             places: Places::default(),
             chosen: [0; Panel::ALL.len()],
             chosen_code: None,
+            chosen_source: None,
+            frame: 0,
             memory: MemoryView::default(),
             breakpoints: Vec::new(),
             watches: Vec::new(),
@@ -157,14 +176,25 @@ impl App {
             long,
             lanes,
             machine,
+            console,
+            line: None,
             walks: Counter::default(),
             searches: Counter::default(),
             draws: Counter::default(),
+            consoles: Counter::default(),
             asked: None,
+            drawn: None,
+            flags_due: true,
+            asked_console: None,
+            console_due: false,
+            identity: Identity::of(&path),
+            is_written: file::is_written(&path),
+            grown: None,
             looked: Instant::now(),
             looking: false,
             forward: true,
             turned: None,
+            renamed: false,
             steps: VecDeque::new(),
             commands: Vec::new(),
             patterns: Vec::new(),
@@ -176,33 +206,54 @@ impl App {
         app.model.span = app.model.whole();
         app.model.places.bookmarks = Places::of_notes(app.reader.notes().unwrap_or_default());
         kernel::start(app.reader.clone(), app.sender.clone());
-        app.lanes.ask(lanes::Job::Flags(app.reader.clone()));
         app.window(ListId::Events, Anchor::Start);
         app.window(ListId::Log, Anchor::Start);
         app.count(ListId::Events);
-        // With events, the first of them is where it begins.
-        if app.model.file.events == 0 {
+        // With events, the first of them is where it begins; what is being made is followed.
+        if app.model.file.live {
+            app.follow();
+        } else if app.model.file.events == 0 {
             app.walk(machine::Way::To(Mark::default()), "");
         }
         Ok(app)
     }
 
+    /// Says something first: what there is to say, or what the recording lacks.
+    pub fn greet(&mut self, greeting: Option<String>) {
+        match (greeting, self.model.file.lacks.as_slice()) {
+            (Some(text), _) => self.model.say(text),
+            (None, []) => {}
+            (None, [one]) => self.model.say(one.clone()),
+            (None, several) => {
+                let text = format!("{} things are missing here: ? lists them", several.len());
+                self.model.say(text);
+            }
+        }
+    }
+
+    /// Whether the recording is being made. Who makes it holds a lock, or is seen to write.
+    pub(crate) fn is_live(&self) -> bool {
+        let grows = self.grown.is_some_and(|at| at.elapsed() < GROWS_WITHIN);
+        (self.is_written || grows) && !matches!(self.reader.end(), Ok(Some(_)))
+    }
+
     /// What is known of the file from its index.
-    fn facts(&mut self) {
+    pub(crate) fn facts(&mut self) {
         let end = self.reader.end().ok().flatten();
         let last = end.as_ref().map(|end| end.tick);
         let rows = self.reader.ticks().map(|_| self.reader.reach());
-        let mut lacks: Vec<String> = Vec::new();
-        let live = end.is_none();
+        let (mut lacks, mut off): (Vec<String>, Vec<String>) = Default::default();
+        let live = self.is_live();
         if let Some(recovery) = self.reader.recovery()
             && !live
         {
             lacks.push(recovery.to_string());
         }
         if let Ok(manifest) = self.reader.manifest() {
-            let off = manifest.ended.iter();
-            lacks.extend(off.map(|off| format!("{}: {}", off.facility, off.reason)));
+            let ended = manifest.ended.iter();
+            off.extend(ended.map(|off| format!("{}: {}", off.facility, off.reason)));
         }
+        lacks.extend(self.model.names.kernel.lacks.iter().cloned());
         self.model.file = FileFacts {
             name: self
                 .path
@@ -210,13 +261,15 @@ impl App {
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default(),
             live,
+            fate: self.model.file.fate,
             events: self.reader.event_count(),
             last_tick: last.or(rows).unwrap_or(0),
             lacks,
+            off,
         };
     }
 
-    fn source(&self, id: ListId) -> Source {
+    pub(crate) fn source(&self, id: ListId) -> Source {
         let list = match id {
             ListId::Events => &self.model.events,
             ListId::Log => &self.model.log,
@@ -262,7 +315,7 @@ impl App {
         self.find_from(id, from, forward, here);
     }
 
-    fn find_from(&mut self, id: ListId, from: u64, forward: bool, here: bool) {
+    pub(crate) fn find_from(&mut self, id: ListId, from: u64, forward: bool, here: bool) {
         self.forward = forward;
         let Some(pattern) = self.model.pattern.clone() else {
             return;
@@ -285,6 +338,8 @@ impl App {
 
     /// Asks the machine to go a way; `what` says so while it takes long.
     pub(crate) fn walk(&mut self, walk: machine::Way, what: &str) {
+        // Who wants to see the machine stays where it is.
+        self.model.following = false;
         let goes = self.model.walking.as_ref();
         if goes.is_some_and(|walking| walking.to.is_none()) && !walk.is_absolute() {
             // Where it leads depends on where the one before leads.
@@ -297,7 +352,7 @@ impl App {
         self.begin(walk, what);
     }
 
-    fn begin(&mut self, walk: machine::Way, what: &str) {
+    pub(crate) fn begin(&mut self, walk: machine::Way, what: &str) {
         let model = &mut self.model;
         let ticket = self.walks.next();
         model.walking = Some(Walking {
@@ -314,6 +369,7 @@ impl App {
             memory: model.memory.at,
             bytes: MEMORY_BYTES,
             as_type: model.memory.as_type.clone(),
+            frame: model.frame,
             lists: true,
         };
         self.machine.ask(machine::Job::Walk {
@@ -354,10 +410,40 @@ impl App {
     /// The cursor is at another place: lists and timeline follow.
     pub(crate) fn arrive(&mut self, mark: Mark) {
         self.model.cursor = mark;
+        self.model.following = false;
         self.model.chosen_code = None;
+        self.model.chosen_source = None;
+        self.model.frame = 0;
         for id in [ListId::Events, ListId::Log] {
             if !self.model.list_mut(id).choose_tick(mark.tick) {
                 self.window(id, Anchor::Tick(mark.tick));
+            }
+        }
+        self.bring_into_view();
+    }
+
+    /// Goes along with the end of a recording that is being made. The machine there is not shown: to
+    /// replay each time would be to replay all the time.
+    pub(crate) fn follow(&mut self) {
+        self.stop_walking();
+        self.arrive(Mark::at(self.model.file.last_tick));
+        self.model.moment = None;
+        self.model.following = true;
+    }
+
+    /// The recording that is followed has grown.
+    pub(crate) fn follow_on(&mut self) {
+        let last = self.model.file.last_tick;
+        self.model.cursor = Mark::at(last);
+        for id in [ListId::Events, ListId::Log] {
+            let events = self.model.file.events;
+            let list = self.model.list_mut(id);
+            let newest = list.rows.back().map_or(0, |row| row.number);
+            // What comes after the rows that are here is asked for anyway, unless that is much.
+            if list.tail && (id == ListId::Log || events - newest < JUMP_FROM) {
+                list.choose_last();
+            } else {
+                self.window(id, Anchor::Tick(last));
             }
         }
         self.bring_into_view();
@@ -383,115 +469,6 @@ impl App {
         self.model.span = (from, from.saturating_add(width));
     }
 
-    /// Takes what workers have to tell; true if anything is to be drawn.
-    pub fn catch_up(&mut self) -> bool {
-        let mut changed = false;
-        while let Ok(news) = self.news.try_recv() {
-            changed = true;
-            self.hear(news);
-        }
-        self.look_after_file();
-        self.ask_for_more();
-        changed
-    }
-
-    /// Waits for news for a while: for tests and for the first frame.
-    pub fn wait(&mut self, most: Duration) -> bool {
-        match self.news.recv_timeout(most) {
-            Ok(news) => {
-                self.hear(news);
-                self.catch_up();
-                true
-            }
-            Err(_) => {
-                self.ask_for_more();
-                false
-            }
-        }
-    }
-
-    /// Whether answers are still to come.
-    pub fn is_waiting(&self) -> bool {
-        let model = &self.model;
-        let lists = [&model.events, &model.log];
-        let lanes_due = model.lanes.as_ref().map(|l| l.stretch) != Some(model.stretch());
-        model.walking.is_some()
-            || lists.iter().any(|list| list.waiting.is_some())
-            || (lanes_due && model.screen().place(Panel::Timeline).is_some())
-            || model.events.total.is_none_or(|(_, all)| !all)
-    }
-
-    fn hear(&mut self, news: News) {
-        match news {
-            News::Kernel(news) => {
-                self.model.names.kernel = Arc::clone(&news.kernel);
-                self.model.file.lacks.extend(news.kernel.lacks.clone());
-                self.machine.ask(machine::Job::Kernel(news.kernel));
-                // What is known already is made again, with names.
-                if self.model.moment.is_some() || self.model.walking.is_some() {
-                    let at = self.model.cursor;
-                    self.walk(machine::Way::To(at), "");
-                }
-            }
-            News::Scan(news) => self.hear_scan(news),
-            News::Lanes(lanes) => self.model.lanes = Some(lanes),
-            News::Flags(flags) => self.model.flags = flags,
-            News::Machine(news) => self.hear_machine(news),
-            News::Note(Ok(said)) => self.model.say(said),
-            News::Note(Err(said)) => self.model.alarm(said),
-            News::Grown(growth) => self.hear_growth(*growth),
-        }
-    }
-
-    fn hear_scan(&mut self, news: ScanNews) {
-        let id = news.list;
-        if let Found::Match(found) = news.found {
-            if !news.ticket.is_good() {
-                return;
-            }
-            self.model.list_mut(id).waiting = None;
-            match found {
-                Some((number, tick)) => {
-                    self.model.message = None;
-                    if let Some(turned) = self.turned.take() {
-                        self.model.say(turned);
-                    }
-                    self.choose_event(id, number, tick);
-                }
-                None if self.turned.is_none() && self.forward => {
-                    self.turned = Some("from the start again");
-                    self.find_from(id, 0, true, true);
-                }
-                None if self.turned.is_none() => {
-                    self.turned = Some("from the end again");
-                    let last = self.model.file.events;
-                    self.find_from(id, last, false, true);
-                }
-                None => {
-                    self.turned = None;
-                    let pattern = self.model.pattern.clone().unwrap_or_default();
-                    self.model.alarm(format!("nothing has `{pattern}` in it"));
-                }
-            }
-            return;
-        }
-        if !news.ticket.is_good() {
-            return;
-        }
-        let whole = self.model.list_mut(id).take(news);
-        let height = self.model.height(panel_of(id));
-        self.model.list_mut(id).settle(height);
-        if whole && id == ListId::Events {
-            if self.model.focus == Panel::Events {
-                self.follow_choice();
-            }
-            if self.model.moment.is_none() && self.model.walking.is_none() {
-                let at = self.model.cursor;
-                self.walk(machine::Way::To(at), "");
-            }
-        }
-    }
-
     /// Chooses an event of a list, and goes there.
     pub(crate) fn choose_event(&mut self, id: ListId, number: u64, tick: u64) {
         let list = self.model.list_mut(id);
@@ -500,6 +477,7 @@ impl App {
             None => self.window(id, Anchor::Number(number)),
         }
         self.model.cursor = Mark::at(tick);
+        self.model.following = false;
         let other = match id {
             ListId::Events => ListId::Log,
             ListId::Log => ListId::Events,
@@ -523,159 +501,6 @@ impl App {
         }
     }
 
-    fn hear_machine(&mut self, news: MachineNews) {
-        match news {
-            MachineNews::Progress { ticket, tick } if ticket.is_good() => {
-                if let Some(walking) = &mut self.model.walking {
-                    walking.tick = Some(tick);
-                }
-            }
-            MachineNews::There {
-                ticket,
-                moment,
-                halt,
-            } if ticket.is_good() => {
-                let what = self
-                    .model
-                    .walking
-                    .take()
-                    .map(|w| w.what)
-                    .unwrap_or_default();
-                let model = &mut self.model;
-                model.no_machine = None;
-                if let Some(last) = &model.moment
-                    && last.mark != moment.mark
-                {
-                    model.before = Some(last.registers.clone());
-                }
-                if let Ok(modules) = &moment.modules {
-                    model.names.modules = Arc::clone(modules);
-                }
-                let mark = moment.mark;
-                model.moment = Some(moment);
-                match halt {
-                    Halt::Breakpoint => model.say("at a breakpoint"),
-                    Halt::Watch(hit) => {
-                        let text = format!("{:#x} is written at {:#x}", hit.address, hit.rip);
-                        model.say(text);
-                    }
-                    Halt::Start if what != "going" => model.say("the start of the recording"),
-                    Halt::End if what != "going" => model.say("the end of the recording"),
-                    _ => {}
-                }
-                if mark != model.cursor {
-                    self.arrive(mark);
-                }
-                if let Some((walk, what)) = self.steps.pop_front() {
-                    self.begin(walk, &what);
-                }
-            }
-            MachineNews::Failed { ticket, why } if ticket.as_ref().is_none_or(|t| t.is_good()) => {
-                self.model.walking = None;
-                self.steps.clear();
-                if self.model.moment.is_none() {
-                    self.model.no_machine = Some(why);
-                } else {
-                    self.model.alarm(why);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn look_after_file(&mut self) {
-        let every = if self.model.file.live {
-            LOOK_EVERY
-        } else {
-            LOOK_EVERY_FINISHED
-        };
-        if !self.looking && self.looked.elapsed() > every {
-            self.looking = true;
-            let reader = Box::new(self.reader.clone());
-            self.windows.ask(scan::Job::Refresh(reader));
-        }
-    }
-
-    fn hear_growth(&mut self, growth: scan::Growth) {
-        self.looking = false;
-        self.looked = Instant::now();
-        if growth.replaced {
-            self.model
-                .alarm("the file has been replaced; :reload opens the new one");
-            return;
-        }
-        if let Some(trouble) = growth.trouble {
-            self.model.alarm(trouble);
-            return;
-        }
-        let model = &self.model;
-        let chunks = growth.reader.chunks().len();
-        if chunks == self.reader.chunks().len() {
-            return;
-        }
-        let (was_live, showed_all) = (model.file.live, model.span.1 == model.whole().1);
-        let at_end = model.cursor.tick == model.file.last_tick;
-        self.reader = growth.reader;
-        let lacks = std::mem::take(&mut self.model.file.lacks);
-        self.facts();
-        self.model.file.lacks = lacks;
-        if !was_live {
-            // Notes and checkpoints alone are added to a finished recording.
-            self.lanes.ask(lanes::Job::Flags(self.reader.clone()));
-            return;
-        }
-        self.machine
-            .ask(machine::Job::Reader(Box::new(self.reader.clone())));
-        self.lanes.ask(lanes::Job::Flags(self.reader.clone()));
-        self.model.events.grown();
-        self.model.log.grown();
-        self.count(ListId::Events);
-        self.asked = None;
-        if showed_all {
-            self.model.span = (self.model.span.0, self.model.whole().1);
-        }
-        // Who looks at the end goes with it.
-        if at_end && self.model.file.last_tick > self.model.cursor.tick {
-            let last = Mark::at(self.model.file.last_tick);
-            // To replay each time would be to replay all the time.
-            if self.model.file.live {
-                self.arrive(last);
-            } else {
-                self.go(last);
-            }
-        }
-    }
-
-    /// Asks for what the screen will need next.
-    fn ask_for_more(&mut self) {
-        for id in [ListId::Events, ListId::Log] {
-            let height = self.model.height(panel_of(id));
-            self.model.list_mut(id).settle(height);
-            if let Some(want) = self.model.list_mut(id).wants(height) {
-                let source = self.source(id);
-                let list = self.model.list_mut(id);
-                let ticket = list.ticket(&want);
-                self.windows.ask(scan::Job::Scan {
-                    list: id,
-                    source,
-                    want,
-                    ticket,
-                });
-            }
-        }
-        let stretch = self.model.stretch();
-        let due = (stretch, self.model.file.events);
-        if self.model.screen().place(Panel::Timeline).is_some() && self.asked != Some(due) {
-            self.asked = Some(due);
-            self.lanes.ask(lanes::Job::Draw {
-                reader: self.reader.clone(),
-                stretch,
-                tasks: TASKS_MOST,
-                ticket: self.draws.next(),
-            });
-        }
-    }
-
     /// The screen has another size.
     pub fn resize(&mut self, area: Rect) {
         self.model.area = area;
@@ -686,7 +511,7 @@ impl App {
     }
 }
 
-const fn panel_of(id: ListId) -> Panel {
+pub(crate) const fn panel_of(id: ListId) -> Panel {
     match id {
         ListId::Events => Panel::Events,
         ListId::Log => Panel::Log,

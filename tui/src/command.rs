@@ -1,8 +1,11 @@
 //! What can be typed after `:`.
 
+use std::path::PathBuf;
+
 use colinux_replay::Position;
 use colinux_replay::position::parse_number;
 
+use crate::action::{self, Action};
 use crate::model::{Model, register_lines};
 use crate::panel::Panel;
 
@@ -11,6 +14,8 @@ use crate::panel::Panel;
 pub enum Command {
     /// Go to a position.
     Go(Position),
+    /// What a key would do.
+    Do(Action),
     /// Show these events.
     Filter(String),
     /// Show a panel.
@@ -35,6 +40,10 @@ pub enum Command {
     Bookmark(String, String),
     /// Write the panel to a file.
     Export(Option<String>),
+    /// Look for sources in this folder.
+    Source(PathBuf),
+    /// End the recording that is being made.
+    Stop,
     /// Open gdb.
     Gdb,
     /// Open the file again.
@@ -53,6 +62,8 @@ enum Words {
     Filter,
     Addresses,
     Panels,
+    Files,
+    Folders,
     TypeThenAddress,
     Free,
 }
@@ -75,7 +86,9 @@ const TABLE: &[CommandRow] = &[
     ("zoom",       "FROM TO",            Words::Positions,       "show this stretch of time"),
     ("bookmark",   "NAME [WORDS]",       Words::Free,            "keep this place in the recording"),
     ("panel",      "NAME",               Words::Panels,          "show a panel"),
-    ("export",     "[FILE]",             Words::Free,            "write this panel as text"),
+    ("source",     "DIR",                Words::Folders,          "look for the kernel's source there"),
+    ("stop",       "",                   Words::None,            "end the recording that is being made"),
+    ("export",     "[FILE]",             Words::Files,           "write this panel as text"),
     ("gdb",        "",                   Words::None,            "open gdb here"),
     ("reload",     "",                   Words::None,            "open the file again"),
     ("help",       "",                   Words::None,            "show the keys"),
@@ -100,6 +113,9 @@ pub fn parse(line: &str, model: &Model) -> Result<Command, String> {
         .collect();
     let exact = TABLE.iter().find(|row| row.0 == word);
     let position = line.parse::<Position>();
+    if let (None, true, Some(action)) = (exact, rest.is_empty(), action::of_name(word)) {
+        return Ok(Command::Do(action));
+    }
     let row = match (exact, beginning.as_slice(), position) {
         (Some(row), ..) => *row,
         (None, _, Ok(position)) => return Ok(Command::Go(position)),
@@ -156,6 +172,8 @@ pub fn parse(line: &str, model: &Model) -> Result<Command, String> {
             Command::Show(panel.ok_or_else(|| format!("there is no panel `{rest}`"))?)
         }
         "export" => Command::Export((!rest.is_empty()).then(|| rest.to_owned())),
+        "source" => Command::Source(rest.into()),
+        "stop" => Command::Stop,
         "gdb" => Command::Gdb,
         "reload" => Command::Reload,
         "quit" => Command::Quit,
@@ -227,12 +245,23 @@ pub fn complete(before: &str, model: &Model) -> (Vec<String>, usize) {
         let kept = model.checkpoints().map(|flag| flag.text.clone());
         fixed.into_iter().chain(bookmarks).chain(kept)
     };
+    if let Some(start) = word.strip_prefix("bp:")
+        && (is_first || words == Words::Positions)
+    {
+        let functions = model.names.beginning(start, MOST);
+        all.extend(functions.into_iter().map(|name| format!("bp:{name}#1")));
+    }
     if is_first {
         all.extend(TABLE.iter().map(|row| row.0.to_owned()));
+        all.extend(action::names());
         all.extend(positions());
     } else {
         match words {
             Words::Positions => all.extend(positions()),
+            Words::Files => all.extend(files(word)),
+            Words::Folders => {
+                all.extend(files(word).into_iter().filter(|name| name.ends_with('/')))
+            }
             Words::Panels => all.extend(Panel::ALL.map(|p| p.name().to_owned())),
             Words::Addresses => all.extend(model.names.beginning(word, MOST)),
             Words::TypeThenAddress if head.split_whitespace().count() > 1 => {
@@ -256,6 +285,28 @@ pub fn complete(before: &str, model: &Model) -> (Vec<String>, usize) {
     all.retain(|offer| offer.starts_with(word) || offer.to_lowercase().starts_with(word));
     all.truncate(MOST);
     (all, column)
+}
+
+/// Names of files and folders that begin like this.
+fn files(word: &str) -> Vec<String> {
+    let (folder, begins) = word.rsplit_once('/').map_or(("", word), |(f, b)| (f, b));
+    let prefix = &word[..word.len() - begins.len()];
+    let folder = match (prefix, folder) {
+        ("", _) => ".",
+        (_, "") => "/",
+        (_, folder) => folder,
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let end = if entry.path().is_dir() { "/" } else { "" };
+            (!name.starts_with('.') || begins.starts_with('.'))
+                .then(|| format!("{prefix}{name}{end}"))
+        })
+        .collect();
+    names.sort();
+    names
 }
 
 /// What a filter can begin with.

@@ -13,6 +13,7 @@ use crate::key::Key;
 use crate::line::{Line, Typed, remember};
 use crate::model::{LABEL, LineFor, Mode};
 use crate::panel::Panel;
+use crate::view::Hit;
 
 impl App {
     /// Takes what the terminal has to tell; true if anything is to be drawn.
@@ -22,6 +23,11 @@ impl App {
             Event::Mouse(mouse) => self.mouse(mouse),
             Event::Resize(width, height) => self.resize(Rect::new(0, 0, *width, *height)),
             Event::Paste(text) => {
+                if matches!(self.model.mode, Mode::Typing { .. }) {
+                    // A terminal sends returns for the ends of lines.
+                    self.say_to_guest(text.replace('\n', "\r").into_bytes());
+                    return true;
+                }
                 for c in text.chars().filter(|c| !c.is_control()) {
                     if let (Mode::Line(..), Some(key)) =
                         (&self.model.mode, Key::named(&c.to_string()))
@@ -46,6 +52,7 @@ impl App {
                     self.apply(action);
                 }
             }
+            Mode::Typing { escaped } => self.typing_key(key, escaped),
             Mode::Help(top) => self.help_key(key, top),
             Mode::Letter { set } => self.letter(key, set),
             Mode::Line(purpose, line) => self.line_key(key, purpose, line),
@@ -200,7 +207,9 @@ impl App {
         let control = mouse.modifiers.contains(KeyModifiers::CONTROL);
         match mouse.kind {
             MouseEventKind::Down(MouseButton::Left) => {
-                self.model.mode = Mode::Normal;
+                if panel != Panel::Console || !matches!(self.model.mode, Mode::Typing { .. }) {
+                    self.model.mode = Mode::Normal;
+                }
                 self.focus(panel);
                 self.click(panel, rect, at);
             }
@@ -240,7 +249,24 @@ impl App {
                     self.follow_choice();
                 }
             }
-            _ => {}
+            _ => match crate::view::hit(&self.model, panel, rect, at) {
+                Some(Hit::Line(line)) => self.choose_line(panel, line),
+                Some(Hit::Byte(byte)) => self.model.memory.chosen = byte,
+                None => {}
+            },
+        }
+    }
+
+    fn choose_line(&mut self, panel: Panel, line: usize) {
+        match panel {
+            Panel::Source => self.model.chosen_source = Some(line),
+            Panel::Code => {
+                let moment = self.model.moment.as_ref();
+                let insn = moment.and_then(|moment| moment.code.get(line));
+                self.model.chosen_code = insn.map(|insn| insn.address);
+            }
+            Panel::Console => {}
+            _ => self.model.chosen[panel.index()] = line,
         }
     }
 

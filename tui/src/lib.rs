@@ -7,15 +7,19 @@ pub mod action;
 pub mod app;
 mod apply;
 pub mod command;
+mod commands;
+pub mod console;
 pub mod density;
 pub mod describe;
 pub mod filter;
+mod hear;
 mod input;
 pub mod key;
 pub mod line;
 pub mod list;
 pub mod model;
 pub mod moment;
+mod moves;
 pub mod names;
 pub mod panel;
 pub mod places;
@@ -24,6 +28,7 @@ pub mod syscalls;
 mod terminal;
 pub mod text;
 pub mod theme;
+mod typing;
 pub mod view;
 pub mod work;
 
@@ -36,9 +41,9 @@ use colinux_tracer::{Reader, TraceError};
 use ratatui::crossterm::event;
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate};
-use ratatui::layout::Rect;
 
 pub use app::{App, Settings, Wish};
+pub use console::Live;
 pub use density::Density;
 pub use terminal::unfit;
 pub use theme::{Palette, Theme};
@@ -47,11 +52,13 @@ pub use work::machine::Places;
 /// Time between two looks at the workers while they work, and while they do not.
 const BUSY: Duration = Duration::from_millis(8);
 const IDLE: Duration = Duration::from_millis(100);
+/// The same while one types to a guest, which answers soon.
+const TYPING: Duration = Duration::from_millis(16);
 /// No more frames than 60 a second.
 const FRAME: Duration = Duration::from_millis(16);
 
 /// What opens the viewer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Colours and signs.
     pub theme: Theme,
@@ -59,6 +66,10 @@ pub struct Options {
     pub mouse: bool,
     /// Where to begin.
     pub goto: Option<Position>,
+    /// The console of the guest, if it is being recorded here.
+    pub live: Option<Live>,
+    /// Something to say first.
+    pub greeting: Option<String>,
     /// Where debug information is.
     pub places: Places,
 }
@@ -90,13 +101,16 @@ pub fn run(reader: Reader, options: Options, open_gdb: OpenGdb<'_>) -> Result<()
     }
     let signals = terminal::Signals::catch()?;
     let mut screen = terminal::Screen::take(options.mouse)?;
-    let size = screen.terminal.size()?;
     let settings = Settings {
         theme: options.theme,
         places: options.places,
-        area: Rect::new(0, 0, size.width, size.height),
+        area: screen.area()?,
     };
     let mut app = App::open(reader, settings)?;
+    if let Some(live) = options.live {
+        app.attach(live);
+    }
+    app.greet(options.greeting);
     if let Some(position) = options.goto {
         app.command(command::Command::Go(position));
     }
@@ -110,6 +124,7 @@ pub fn run(reader: Reader, options: Options, open_gdb: OpenGdb<'_>) -> Result<()
         let wait = match (dirty, app.is_waiting()) {
             (true, _) => FRAME.saturating_sub(drawn.elapsed()),
             (_, true) => BUSY,
+            _ if app.is_typing() => TYPING,
             _ => IDLE,
         };
         if event::poll(wait)? {
@@ -123,11 +138,24 @@ pub fn run(reader: Reader, options: Options, open_gdb: OpenGdb<'_>) -> Result<()
         if let Some(signal) = signals.received() {
             return Err(TuiError::Signal(signal));
         }
+        if signals.stops() {
+            app.wishes.push(Wish::Stop);
+        }
+        if signals.continued() {
+            // Whoever had the terminal meanwhile has left it in its own way.
+            screen.lend(|| ())?;
+            app.resize(screen.area()?);
+            dirty = true;
+        }
         for wish in app.take_wishes() {
             dirty = true;
             match wish {
                 Wish::Quit => return Ok(()),
                 Wish::Redraw => screen.terminal.clear()?,
+                Wish::Stop => {
+                    screen.lend(terminal::stop)??;
+                    app.resize(screen.area()?);
+                }
                 Wish::Copy(text) => {
                     let mut out = io::stdout();
                     out.write_all(terminal::clipboard(&text).as_bytes())?;
@@ -136,6 +164,7 @@ pub fn run(reader: Reader, options: Options, open_gdb: OpenGdb<'_>) -> Result<()
                 Wish::Export(name) => export(&mut app, name),
                 Wish::Gdb(mark) => {
                     let opened = screen.lend(|| open_gdb(mark))?;
+                    app.resize(screen.area()?);
                     if let Err(why) = opened {
                         app.model.alarm(why);
                     }

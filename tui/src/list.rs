@@ -37,6 +37,8 @@ pub struct EventList {
     pub top: usize,
     /// There is nothing before or after them.
     pub ends: (bool, bool),
+    /// They reach to what was the end before the recording grew.
+    pub tail: bool,
     /// How many there are in all, and whether that is certain.
     pub total: Option<(u64, bool)>,
     /// What is being looked for, and the tick where the search is.
@@ -60,6 +62,7 @@ impl EventList {
             selected: 0,
             top: 0,
             ends: (false, false),
+            tail: false,
             total: None,
             waiting: None,
             trouble: None,
@@ -118,6 +121,11 @@ impl EventList {
         inside
     }
 
+    /// Chooses the last row that is here.
+    pub fn choose_last(&mut self) {
+        self.selected = self.rows.len().saturating_sub(1);
+    }
+
     /// Moves the choice by so many rows, as far as they are here.
     pub fn move_by(&mut self, rows: isize) {
         let last = self.rows.len().saturating_sub(1);
@@ -147,6 +155,7 @@ impl EventList {
 
     /// There is more after the rows that are here than was known.
     pub fn grown(&mut self) {
+        self.tail |= self.ends.1 && !self.rows.is_empty();
         self.ends.1 = false;
         self.asked.1 = false;
     }
@@ -168,6 +177,7 @@ impl EventList {
                 self.selected = selected;
                 self.top = usize::MAX;
                 self.ends = (at_start, at_end);
+                self.tail = false;
                 self.waiting = None;
                 return true;
             }

@@ -7,6 +7,7 @@ use colinux_replay::Mark;
 use colinux_replay::state::Registers;
 use ratatui::layout::Rect;
 
+use crate::console::ConsoleView;
 use crate::line::Line;
 use crate::list::{EventList, ListId};
 use crate::moment::Moment;
@@ -14,6 +15,7 @@ use crate::names::Names;
 use crate::panel::{Panel, Screen};
 use crate::places::Places;
 use crate::theme::Theme;
+use crate::work::file::Fate;
 use crate::work::lanes::{Flag, Lanes, Stretch};
 
 /// What a line is typed for.
@@ -36,6 +38,11 @@ pub enum Mode {
     Line(LineFor, Line),
     /// The help, scrolled so far.
     Help(u16),
+    /// The guest; after a Ctrl-A, the next key is for the viewer.
+    Typing {
+        /// Ctrl-A was the last key.
+        escaped: bool,
+    },
     /// A letter is to come: for a mark to set, or to go to.
     Letter {
         /// To set it.
@@ -74,12 +81,16 @@ pub struct FileFacts {
     pub name: String,
     /// It is being written.
     pub live: bool,
+    /// What has become of it since it was opened.
+    pub fate: Fate,
     /// Events in it.
     pub events: u64,
     /// Its last tick.
     pub last_tick: u64,
     /// What it lacks or has lost, in sentences.
     pub lacks: Vec<String>,
+    /// Kinds of events that it has none of, and why.
+    pub off: Vec<String>,
 }
 
 /// What the memory panel shows.
@@ -109,6 +120,8 @@ pub struct Model {
     pub names: Names,
     /// The place in time that every panel follows.
     pub cursor: Mark,
+    /// The cursor goes along with the end of a recording that is being made.
+    pub following: bool,
     /// The machine, there or where it was last.
     pub moment: Option<Arc<Moment>>,
     /// Registers of the moment before, to mark what has changed.
@@ -131,6 +144,8 @@ pub struct Model {
     pub events: EventList,
     /// The kernel's log.
     pub log: EventList,
+    /// The guest's console.
+    pub console: ConsoleView,
     /// What is searched for.
     pub pattern: Option<String>,
     /// The timeline's first tick, and the one after its last.
@@ -149,6 +164,10 @@ pub struct Model {
     pub chosen: [usize; Panel::ALL.len()],
     /// The chosen instruction, if it is not the next one.
     pub chosen_code: Option<u64>,
+    /// The stack frame whose code and source are shown; the innermost is 0.
+    pub frame: usize,
+    /// The chosen line of the source, if it is not the current one.
+    pub chosen_source: Option<usize>,
     /// What the memory panel shows.
     pub memory: MemoryView,
     /// Breakpoints.
@@ -272,11 +291,30 @@ impl Model {
         )
     }
 
+    /// The chosen line among those of the source: the current one, unless one has looked about.
+    pub fn source_line(&self) -> Option<usize> {
+        let source = self.moment.as_deref()?.source.as_ref().ok()?;
+        let chosen = self.chosen_source.filter(|_| self.focus == Panel::Source);
+        let last = source.lines.len().saturating_sub(1);
+        Some(chosen.unwrap_or(source.current()).min(last))
+    }
+
     /// Where the memory panel begins.
     pub fn memory_start(&self) -> Option<u64> {
         self.memory
             .at
             .or_else(|| self.moment.as_ref().map(|m| m.registers.rsp() & !15))
+    }
+
+    /// The console that is shown is that of now, rather than that of the cursor.
+    pub fn console_is_now(&self) -> bool {
+        let typing = matches!(self.mode, Mode::Typing { .. });
+        self.console.now.is_some() && (typing || self.following)
+    }
+
+    /// The console's screen, if it is known.
+    pub fn console_screen(&self) -> Option<&vt100::Screen> {
+        self.console.screen(self.console_is_now())
     }
 
     /// Who runs at the cursor, as far as the events say.

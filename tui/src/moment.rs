@@ -36,6 +36,13 @@ pub struct SourceText {
     pub lines: Vec<String>,
 }
 
+impl SourceText {
+    /// The line among those that are there.
+    pub fn current(&self) -> usize {
+        self.line.saturating_sub(self.first) as usize
+    }
+}
+
 /// Bytes of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
@@ -47,6 +54,30 @@ pub struct Bytes {
     pub typed: Option<(String, Vec<String>)>,
 }
 
+/// A module of the guest's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleLine {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its state in a word.
+    pub state: &'static str,
+    /// Where it begins, once it has a place.
+    pub base: Option<u64>,
+}
+
+impl From<&Module> for ModuleLine {
+    fn from(module: &Module) -> Self {
+        ModuleLine {
+            name: module.name.clone(),
+            size: module.regions.iter().map(|r| r.size).sum(),
+            state: module.state.word(),
+            base: module.base().map(|base| base.0),
+        }
+    }
+}
+
 /// What is wanted of a place beyond registers, code and stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wants {
@@ -56,6 +87,8 @@ pub struct Wants {
     pub bytes: usize,
     /// Shown as a value of this type.
     pub as_type: Option<String>,
+    /// The stack frame whose code and source are wanted, the innermost being 0.
+    pub frame: usize,
     /// The task list and the modules.
     pub lists: bool,
 }
@@ -88,7 +121,9 @@ pub struct Moment {
     /// The thread that runs, if known.
     pub current: Option<i32>,
     /// Modules, or why there are none.
-    pub modules: Result<Arc<Vec<Module>>, String>,
+    pub modules: Result<Vec<ModuleLine>, String>,
+    /// The same with their symbols, for naming addresses.
+    pub loaded: Arc<Vec<Module>>,
     /// What it was made with.
     pub wants: Wants,
 }

@@ -13,6 +13,8 @@ pub enum Panel {
     Log,
     /// Bookmarks, marks, the way come.
     Places,
+    /// What the guest writes to its console.
+    Console,
     /// The guest's tasks.
     Tasks,
     /// The guest's modules.
@@ -31,7 +33,7 @@ pub enum Panel {
 
 impl Panel {
     /// All of them; their keys are their numbers.
-    pub const ALL: [Panel; 11] = [
+    pub const ALL: [Panel; 12] = [
         Panel::Timeline,
         Panel::Events,
         Panel::Log,
@@ -43,6 +45,7 @@ impl Panel {
         Panel::Places,
         Panel::Modules,
         Panel::Source,
+        Panel::Console,
     ];
 
     /// Its name.
@@ -51,6 +54,7 @@ impl Panel {
             Panel::Timeline => "timeline",
             Panel::Events => "events",
             Panel::Log => "log",
+            Panel::Console => "console",
             Panel::Places => "places",
             Panel::Tasks => "tasks",
             Panel::Modules => "modules",
@@ -62,7 +66,7 @@ impl Panel {
         }
     }
 
-    /// The digit that shows it; the last two have none.
+    /// The digit that shows it; the last three have none.
     pub fn digit(self) -> Option<char> {
         let at = Panel::ALL.iter().position(|p| *p == self)?;
         char::from_digit(u32::try_from(at).ok()? + 1, 10)
@@ -82,7 +86,12 @@ impl Panel {
     pub const fn is_list(self) -> bool {
         matches!(
             self,
-            Panel::Events | Panel::Log | Panel::Places | Panel::Tasks | Panel::Modules
+            Panel::Events
+                | Panel::Log
+                | Panel::Console
+                | Panel::Places
+                | Panel::Tasks
+                | Panel::Modules
         )
     }
 }
@@ -180,6 +189,11 @@ fn medium(area: Rect, list: Panel, part: Panel, panels: &mut Vec<(Panel, Rect)>)
             panels.push((Panel::Code, code));
             panels.push((Panel::Stack, stack));
             panels.push((Panel::Registers, registers));
+        }
+        Panel::Source => {
+            let (source, stack) = split_rows(right, right.height * 3 / 5);
+            panels.push((Panel::Source, source));
+            panels.push((Panel::Stack, stack));
         }
         other => panels.push((other, right)),
     }

@@ -19,7 +19,8 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use ratatui::layout::Rect;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -72,6 +73,12 @@ impl Screen {
         begin(mouse)?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         Ok(Screen { terminal, mouse })
+    }
+
+    /// All of it.
+    pub(crate) fn area(&self) -> io::Result<Rect> {
+        let size = self.terminal.size()?;
+        Ok(Rect::new(0, 0, size.width, size.height))
     }
 
     /// Lends it to something else.
@@ -133,21 +140,50 @@ pub(crate) fn last_words() -> Option<String> {
 /// Time that the viewer has to end by itself after a signal.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Signals that end the viewer.
-pub(crate) struct Signals(Arc<AtomicUsize>);
+/// Stops this process, as the shell's job control does; comes back when it is continued.
+pub(crate) fn stop() -> io::Result<()> {
+    signal_hook::low_level::emulate_default_handler(SIGTSTP)
+}
+
+/// Signals that end or stop the viewer.
+pub(crate) struct Signals {
+    last: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    continued: Arc<AtomicBool>,
+}
 
 impl Signals {
     /// Begins to catch them. An interrupt is caught for nothing: it is meant for what the terminal
     /// is lent to, since it is a key like any other while the terminal is ours.
     pub(crate) fn catch() -> io::Result<Self> {
-        let received = Arc::new(AtomicUsize::new(0));
-        let mut signals = SignalsInfo::<SignalOnly>::new([SIGTERM, SIGHUP, SIGINT])?;
-        let seen = Arc::clone(&received);
+        let caught = Signals {
+            last: Arc::default(),
+            stop: Arc::default(),
+            continued: Arc::default(),
+        };
+        let mut signals =
+            SignalsInfo::<SignalOnly>::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT])?;
+        let seen = Arc::clone(&caught.last);
+        let (stop_it, continued) = (Arc::clone(&caught.stop), Arc::clone(&caught.continued));
         let thread = thread::Builder::new().name("signals".to_owned());
         thread.spawn(move || {
             for signal in signals.forever() {
-                if signal == SIGINT {
-                    continue;
+                match signal {
+                    SIGINT => continue,
+                    SIGCONT => {
+                        continued.store(true, Ordering::Release);
+                        continue;
+                    }
+                    SIGTSTP => {
+                        // What has borrowed the terminal is stopped with us, at once.
+                        if TAKEN.load(Ordering::Acquire) {
+                            stop_it.store(true, Ordering::Release);
+                        } else {
+                            let _ = stop();
+                        }
+                        continue;
+                    }
+                    _ => {}
                 }
                 let number = usize::try_from(signal).unwrap_or(0);
                 seen.store(number, Ordering::Relaxed);
@@ -157,13 +193,23 @@ impl Signals {
                 process::exit(128 + signal);
             }
         })?;
-        Ok(Signals(received))
+        Ok(caught)
     }
 
     /// The signal that came, if any.
     pub(crate) fn received(&self) -> Option<u8> {
-        let number = self.0.load(Ordering::Relaxed);
+        let number = self.last.load(Ordering::Relaxed);
         u8::try_from(number).ok().filter(|n| *n != 0)
+    }
+
+    /// The viewer is to stop, once.
+    pub(crate) fn stops(&self) -> bool {
+        self.stop.swap(false, Ordering::AcqRel)
+    }
+
+    /// It was continued, perhaps on a terminal that others have used, once.
+    pub(crate) fn continued(&self) -> bool {
+        self.continued.swap(false, Ordering::AcqRel)
     }
 }
 

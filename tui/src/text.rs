@@ -13,6 +13,20 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// The same, with tabs as the columns up to the next stop.
+pub fn expand(text: &str, stop: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if c == '\t' {
+            let room = stop - width(&out) % stop;
+            out.extend(std::iter::repeat_n(' ', room));
+        } else {
+            out.push_str(&clean(c.encode_utf8(&mut [0; 4])));
+        }
+    }
+    out
+}
+
 /// Columns that a text takes.
 pub fn width(text: &str) -> usize {
     text.width()
@@ -83,6 +97,24 @@ pub fn seconds(ns: u64) -> String {
     format!("t{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000)
 }
 
+/// A text in lines of so many columns, broken between words.
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last().map_or(0, |line| width(line));
+        if last > 0 && last + 1 + width(word) > columns {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +138,18 @@ mod tests {
         assert_eq!(short(123_000_000_000), "123G");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(seconds(12_345_678_999), "t12.345678");
+    }
+
+    #[test]
+    fn tabs_are_columns() {
+        assert_eq!(expand("\ta\tbc\x1b", 4), "    a   bc.");
+        assert_eq!(expand("abcd\te", 4), "abcd    e");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrap("a bc def g", 4), ["a bc", "def", "g"]);
+        assert_eq!(wrap("longer a", 3), ["longer", "a"]);
+        assert_eq!(wrap("", 3), [""]);
     }
 }

@@ -8,9 +8,10 @@ use colinux_tracer::Reader;
 use colinux_tui::action::Action;
 use colinux_tui::key::Key;
 use colinux_tui::panel::Panel;
-use colinux_tui::{App, Palette, Theme};
-use common::{Terminal, events, guest, screen, text};
+use colinux_tui::{App, Live, Palette, Theme};
+use common::{Terminal, console, events, guest, screen, text};
 use insta::assert_snapshot;
+use ratatui::crossterm::event::{MouseButton, MouseEventKind};
 
 fn open(reader: Reader, size: (u16, u16)) -> Terminal {
     Terminal::open(reader, size, Theme::new(Palette::Full, false))
@@ -46,8 +47,150 @@ fn one_panel_after_the_other() {
     // What this guest has not got is said in a sentence.
     for panel in [Panel::Tasks, Panel::Modules, Panel::Source] {
         terminal.line(":", &format!("panel {}", panel.name()));
-        assert_snapshot!(panel.name(), text(&mut terminal));
+        let name = format!("no_{}", panel.name());
+        assert_snapshot!(name, screen(&mut terminal));
     }
+}
+
+/// Panels of what only a real kernel has, filled by hand.
+#[test]
+fn tasks_modules_source_and_inlined_frames() {
+    let mut terminal = open(guest(), (80, 24));
+    terminal.line(":", "@40");
+    common::furnish(&mut terminal.app);
+    for panel in [Panel::Tasks, Panel::Modules, Panel::Source, Panel::Stack] {
+        terminal.app.focus(panel);
+        if panel == Panel::Tasks {
+            terminal.app.move_by(2);
+        }
+        let name = format!("with_{}", panel.name());
+        assert_snapshot!(name, screen(&mut terminal));
+    }
+    let mut terminal = open(guest(), (120, 40));
+    terminal.line(":", "@40");
+    common::furnish(&mut terminal.app);
+    terminal.keys("v");
+    assert_snapshot!("source_at_120x40", screen(&mut terminal));
+    let theme = Theme::new(Palette::Mono, true);
+    let mut terminal = Terminal::open(guest(), (80, 24), theme);
+    terminal.line(":", "@40");
+    common::furnish(&mut terminal.app);
+    terminal.app.focus(Panel::Source);
+    let screen = screen(&mut terminal);
+    assert!(screen.is_ascii());
+    assert_snapshot!("source_without_colour", screen);
+}
+
+#[test]
+fn the_console() {
+    let mut terminal = open(console(), (80, 24));
+    terminal.line(":", "end");
+    terminal.keys("i");
+    assert_snapshot!(screen(&mut terminal));
+    // Up to the cursor, and not a line more.
+    terminal.line(":", "e0");
+    terminal.keys("i");
+    let shown = text(&mut terminal);
+    assert!(
+        shown.contains("first") && !shown.contains("second"),
+        "{shown}"
+    );
+    terminal.line(":", "start");
+    terminal.keys("i");
+    assert!(text(&mut terminal).contains("nothing to its console"));
+}
+
+/// A guest that is being recorded: typed to, looked back at, ended.
+#[test]
+fn the_console_of_a_guest_that_listens() {
+    use std::io::{Read, Write};
+    let (reader, _lock) = common::console_live();
+    let mut terminal = open(reader, (80, 24));
+    let (from_guest, mut guest) = std::io::pipe().unwrap();
+    let (mut heard, to_guest) = std::io::pipe().unwrap();
+    terminal.app.attach(Live::start(from_guest, to_guest));
+    guest.write_all(b"login: \x1b[1;32mgreen\x1b[0m ").unwrap();
+    terminal.keys("i");
+    terminal.until("green");
+    assert_snapshot!("typing", screen(&mut terminal));
+    terminal.keys("q : Ctrl-c Ctrl-a a Ctrl-a z Up Enter");
+    terminal.keys("Ctrl-a Esc");
+    assert!(!text(&mut terminal).contains("typing to the guest"));
+    terminal.keys("i Ctrl-a");
+    assert!(text(&mut terminal).contains("x end the recording"));
+    terminal.keys("x");
+    // The end of what is typed is the end of the recording.
+    let mut typed = Vec::new();
+    heard.read_to_end(&mut typed).unwrap();
+    assert_eq!(typed, b"q:\x03\x01\x01z\x1b[A\r");
+    terminal.keys("i");
+    assert!(!text(&mut terminal).contains("typing to the guest"));
+}
+
+#[test]
+fn clicks_choose_and_the_wheel_scrolls_in_every_panel() {
+    let mut terminal = open(guest(), (80, 24));
+    terminal.line(":", "@40");
+    common::furnish(&mut terminal.app);
+    // The third line of the lower panel.
+    for (panel, chosen) in [
+        (Panel::Tasks, 2),
+        (Panel::Modules, 2),
+        (Panel::Stack, 2),
+        (Panel::Registers, 6),
+    ] {
+        terminal.app.focus(panel);
+        terminal.mouse(MouseEventKind::Down(MouseButton::Left), (5, 12));
+        assert_eq!(
+            terminal.app.model.chosen_line(panel),
+            chosen,
+            "{}",
+            panel.name()
+        );
+        terminal.mouse(MouseEventKind::ScrollUp, (5, 12));
+        assert_eq!(
+            terminal.app.model.chosen_line(panel),
+            chosen.saturating_sub(3)
+        );
+    }
+    terminal.app.focus(Panel::Code);
+    let before = terminal.app.model.code_address();
+    terminal.mouse(MouseEventKind::ScrollDown, (5, 12));
+    assert_ne!(terminal.app.model.code_address(), before);
+    terminal.mouse(MouseEventKind::Down(MouseButton::Left), (5, 10));
+    let moment = terminal.app.model.moment.clone().unwrap();
+    assert_eq!(
+        terminal.app.model.code_address(),
+        Some(moment.code[0].address)
+    );
+    terminal.app.focus(Panel::Source);
+    let current = terminal.app.model.source_line();
+    terminal.mouse(MouseEventKind::Down(MouseButton::Left), (5, 10));
+    assert_ne!(terminal.app.model.source_line(), current);
+    terminal.app.focus(Panel::Memory);
+    // The second byte of the second line, by its digits and by its character.
+    terminal.mouse(MouseEventKind::Down(MouseButton::Left), (24, 11));
+    assert_eq!(terminal.app.model.memory.chosen, 9);
+    terminal.mouse(MouseEventKind::Down(MouseButton::Left), (47, 11));
+    assert_eq!(terminal.app.model.memory.chosen, 10);
+}
+
+#[test]
+fn every_action_has_a_name_that_does_it() {
+    let mut terminal = open(events(), (80, 24));
+    terminal.line(":", "50%");
+    let begin = terminal.app.model.cursor;
+    terminal.line(":", "next-of-kind");
+    let next = terminal.app.model.cursor;
+    assert!(next > begin);
+    terminal.line(":", "previous-of-kind");
+    assert!(terminal.app.model.cursor < next);
+    terminal.keys("J K");
+    let span = terminal.app.model.span;
+    terminal.line(":", "zoom-in");
+    assert_ne!(terminal.app.model.span, span);
+    terminal.line(":", "help");
+    assert!(text(&mut terminal).contains(" keys ─"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::action;
 use crate::model::{LineFor, Mode, Model};
 use crate::text::{fit, grouped, seconds, short, width};
 use crate::theme::Role;
+use crate::work::file::Fate;
 
 /// The file at the left, the cursor at the right.
 pub(super) fn header(model: &Model, rect: Rect, out: &mut Buffer) {
@@ -53,7 +54,16 @@ pub(super) fn header(model: &Model, rect: Rect, out: &mut Buffer) {
             bar.patch(model.theme.style(*role)),
         ) + 2;
     }
-    let live = if file.live { "  live" } else { "" };
+    let live = match (file.live, model.following) {
+        (true, true) => "  live",
+        (true, false) => "  live, not followed",
+        (false, _) => match model.file.fate {
+            Fate::There => "",
+            Fate::Replaced => "  replaced",
+            Fate::Removed => "  removed",
+            Fate::Shortened => "  cut short",
+        },
+    };
     let room = start.saturating_sub(1);
     let parts = [
         format!("  {} ticks", short(file.last_tick)),
@@ -95,7 +105,19 @@ pub(super) fn footer(model: &Model, rect: Rect, out: &mut Buffer) -> Option<(u16
             let cursor = x + u16::try_from(width(&before) - surplus).unwrap_or(0);
             if !line.offers.is_empty() {
                 end += 3;
-                for offer in &line.offers {
+                // The one that was taken is to be seen, with some that come before it.
+                let taken = line.offers.iter().position(|o| line.offered() == Some(o));
+                let room = usize::from(rect.width.saturating_sub(end));
+                let mut first = taken.unwrap_or(0);
+                let mut columns = line.offers.get(first).map_or(0, |o| width(o));
+                while let Some(before) = first.checked_sub(1) {
+                    columns += width(&line.offers[before]) + 2;
+                    if columns > room {
+                        break;
+                    }
+                    first = before;
+                }
+                for offer in &line.offers[first..] {
                     let chosen = line.offered() == Some(offer.as_str());
                     let role = if chosen { Role::Key } else { Role::Dim };
                     end = put_styled(model, out, rect, end, offer, styled(role)) + 2;
@@ -104,6 +126,34 @@ pub(super) fn footer(model: &Model, rect: Rect, out: &mut Buffer) -> Option<(u16
                 put_styled(model, out, rect, end + 3, &message.text, styled(Role::Dim));
             }
             return Some((rect.x + cursor.min(rect.width.saturating_sub(1)), rect.y));
+        }
+        Mode::Typing { escaped } => {
+            let keys: &[(&str, &str)] = if *escaped {
+                &[
+                    ("Esc", "to the viewer"),
+                    ("x", "end the recording"),
+                    ("a", "send Ctrl-A"),
+                ]
+            } else {
+                &[
+                    ("Ctrl-A Esc", "to the viewer"),
+                    ("Ctrl-A x", "end the recording"),
+                    ("Ctrl-A a", "send Ctrl-A"),
+                ]
+            };
+            let mut x = put_styled(
+                model,
+                out,
+                rect,
+                1,
+                "typing to the guest",
+                styled(Role::Busy),
+            );
+            for (key, word) in keys {
+                x = put_styled(model, out, rect, x + 2, key, styled(Role::Key));
+                x = put_styled(model, out, rect, x + 1, word, styled(Role::Dim));
+            }
+            return None;
         }
         Mode::Letter { set } => {
             let text = if *set {

@@ -33,9 +33,8 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
     }
     let rip = moment.registers.rip;
     let chosen = model.code_address();
-    let at_chosen = moment.code.iter().position(|i| Some(i.address) == chosen);
     let height = usize::from(inside.height);
-    let top = first_line(at_chosen.unwrap_or(0), moment.code.len(), height);
+    let top = top(model, height);
     for (y, insn) in moment.code.iter().skip(top).take(height).enumerate() {
         let at = line(inside, u16::try_from(y).unwrap_or(u16::MAX));
         let is_next = insn.address == rip;
@@ -66,6 +65,14 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
     }
 }
 
+/// The first instruction shown, of so many.
+pub(super) fn top(model: &Model, height: usize) -> usize {
+    let code = model.moment.as_ref().map_or(&[][..], |moment| &moment.code);
+    let chosen = model.code_address();
+    let at = code.iter().position(|insn| Some(insn.address) == chosen);
+    first_line(at.unwrap_or(0), code.len(), height)
+}
+
 /// The chosen instruction.
 pub(super) fn chosen_text(model: &Model) -> Option<String> {
     let at = model.code_address()?;
@@ -90,15 +97,10 @@ pub(super) fn draw_source(model: &Model, rect: Rect, out: &mut Buffer) {
     };
     let facts = format!("{}:{}", source.file, source.line);
     let inside = frame(model, Panel::Source, rect, &facts, out);
-    let current = (source.line.saturating_sub(source.first)) as usize;
-    let chosen = model.chosen_line(Panel::Source);
-    let centre = if model.focus == Panel::Source && chosen > 0 {
-        chosen
-    } else {
-        current
-    };
+    let current = source.current();
+    let chosen = model.source_line();
     let height = usize::from(inside.height);
-    let top = first_line(centre, source.lines.len(), height);
+    let top = source_top(model, height);
     for (y, text) in source.lines.iter().enumerate().skip(top).take(height) {
         let at = line(inside, u16::try_from(y - top).unwrap_or(u16::MAX));
         let number = format!("{:>6}", source.first as usize + y);
@@ -108,9 +110,22 @@ pub(super) fn draw_source(model: &Model, rect: Rect, out: &mut Buffer) {
         } else {
             Role::Text
         };
-        put(model, out, at, 8, text, role);
-        if y == current {
+        let sign = if y == current {
+            model.theme.signs.arrow
+        } else {
+            " "
+        };
+        put(model, out, at, 7, sign, Role::Cursor);
+        put(model, out, at, 9, text, role);
+        if chosen == Some(y) {
             out.set_style(at, choice(model, Panel::Source));
         }
     }
+}
+
+/// The first line shown, of so many.
+pub(super) fn source_top(model: &Model, height: usize) -> usize {
+    let source = model.moment.as_ref().and_then(|m| m.source.as_ref().ok());
+    let lines = source.map_or(0, |source| source.lines.len());
+    first_line(model.source_line().unwrap_or(0), lines, height)
 }

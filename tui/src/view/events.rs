@@ -10,13 +10,15 @@ use crate::list::EventList;
 use crate::model::Model;
 use crate::panel::Panel;
 use crate::row::Row;
-use crate::text::{clean, fit, grouped, pad};
+use crate::text::{clean, fit, grouped, pad, width};
 use crate::theme::Role;
 
 /// Columns of the tick, the task and the kind.
 const TICK: usize = 15;
 const WHO: usize = 15;
 const KIND: usize = 13;
+/// Columns of a list from which on it says who ran; the bar at the top says it of the cursor.
+const WHO_FROM: u16 = 72;
 
 pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
     let list = &model.events;
@@ -25,7 +27,7 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
         let tick = format!("{:>width$}", grouped(row.tick), width = TICK - 2);
         let mut x = put(model, out, at, 1, &tick, Role::Tick) + 2;
         let ellipsis = model.theme.signs.ellipsis;
-        if at.width >= 64 {
+        if at.width >= WHO_FROM {
             let who = row
                 .who
                 .map_or_else(|| " ".repeat(WHO), |who| who.label_in(WHO, ellipsis));
@@ -45,6 +47,32 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
         put(model, out, at, x, &text, Role::Text);
         found(model, at, begins, &text, out);
     });
+    if let Some(row) = list.chosen() {
+        let text = clean(&details(&row.event, &model.names));
+        at_edge(model, rect, &text, out);
+    }
+}
+
+/// What of the chosen line does not fit into its panel, in the lower edge.
+fn at_edge(model: &Model, rect: Rect, text: &str, out: &mut Buffer) {
+    let inside = rect.width.saturating_sub(2);
+    let who = if inside >= WHO_FROM { WHO + 1 } else { 0 };
+    let room = usize::from(inside).saturating_sub(1 + TICK + who + KIND + 1);
+    if width(text) <= room || rect.height < 4 || inside < 8 {
+        return;
+    }
+    let edge = Rect {
+        x: rect.x + 2,
+        y: rect.bottom() - 1,
+        width: rect.width - 4,
+        height: 1,
+    };
+    let text = fit(
+        text,
+        usize::from(edge.width) - 2,
+        model.theme.signs.ellipsis,
+    );
+    put(model, out, edge, 0, &format!(" {text} "), Role::Text);
 }
 
 pub(super) fn draw_log(model: &Model, rect: Rect, out: &mut Buffer) {
@@ -135,7 +163,7 @@ fn rows(
 }
 
 /// Marks what is searched for in a text that was drawn at `x`.
-fn found(model: &Model, at: Rect, x: u16, text: &str, out: &mut Buffer) {
+pub(super) fn found(model: &Model, at: Rect, x: u16, text: &str, out: &mut Buffer) {
     let Some(pattern) = model.pattern.as_deref().filter(|p| !p.is_empty()) else {
         return;
     };
@@ -151,10 +179,10 @@ fn found(model: &Model, at: Rect, x: u16, text: &str, out: &mut Buffer) {
         if start + part.len() > visible || !searched.is_char_boundary(start) {
             break;
         }
-        let before = crate::text::width(&searched[..start]);
+        let before = width(&searched[..start]);
         let rect = Rect {
             x: at.x + x + u16::try_from(before).unwrap_or(u16::MAX),
-            width: u16::try_from(crate::text::width(part)).unwrap_or(0),
+            width: u16::try_from(width(part)).unwrap_or(0),
             ..at
         };
         out.set_style(rect.intersection(at), model.theme.style(Role::Match));

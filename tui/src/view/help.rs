@@ -7,17 +7,30 @@ use super::{line, put};
 use crate::action::{GROUPS, Scope, TABLE};
 use crate::command;
 use crate::model::Model;
-use crate::text::pad;
+use crate::text::{pad, wrap};
 use crate::theme::Role;
+
+/// Columns of the widest help, and of the keys in it.
+const WIDTH_MOST: u16 = 96;
+const KEYS: usize = 22;
 
 enum Piece {
     Title(&'static str),
     Row(String, String),
+    Text(String),
     Blank,
 }
 
-fn pieces() -> Vec<Piece> {
+fn pieces(model: &Model) -> Vec<Piece> {
     let mut all = Vec::new();
+    let (lacks, off) = (&model.file.lacks, &model.file.off);
+    if !lacks.is_empty() || !off.is_empty() {
+        all.push(Piece::Title("This recording lacks"));
+        let lines = lacks.iter().chain(off);
+        let lines = lines.flat_map(|text| wrap(text, usize::from(columns(model))));
+        all.extend(lines.map(Piece::Text));
+        all.push(Piece::Blank);
+    }
     for (title, actions) in GROUPS {
         all.push(Piece::Title(title));
         for action in actions {
@@ -66,7 +79,25 @@ fn pieces() -> Vec<Piece> {
     ] {
         all.push(Piece::Row(text.to_owned(), help.to_owned()));
     }
-    all
+    let room = usize::from(columns(model)).saturating_sub(KEYS + 2).max(20);
+    all.into_iter()
+        .flat_map(|piece| in_lines(piece, room))
+        .collect()
+}
+
+/// A piece whose words have so many columns.
+fn in_lines(piece: Piece, room: usize) -> Vec<Piece> {
+    let Piece::Row(name, help) = piece else {
+        return vec![piece];
+    };
+    let lines = wrap(&help, room).into_iter().enumerate();
+    let named = |(n, line)| Piece::Row(if n == 0 { name.clone() } else { String::new() }, line);
+    lines.map(named).collect()
+}
+
+/// Columns inside the frame.
+fn columns(model: &Model) -> u16 {
+    model.area.width.min(WIDTH_MOST).saturating_sub(4)
 }
 
 /// Rows of text in the help of a screen.
@@ -76,13 +107,13 @@ fn height(model: &Model) -> u16 {
 
 /// How far the help can be scrolled.
 pub fn last_top(model: &Model) -> u16 {
-    let rows = u16::try_from(pieces().len()).unwrap_or(u16::MAX);
+    let rows = u16::try_from(pieces(model).len()).unwrap_or(u16::MAX);
     rows.saturating_sub(height(model))
 }
 
 /// Draws the help, from line `top` on.
 pub(super) fn draw(model: &Model, area: Rect, top: u16, out: &mut Buffer) {
-    let width = area.width.min(92);
+    let width = area.width.min(WIDTH_MOST);
     let rect = Rect {
         x: area.x + (area.width - width) / 2,
         y: area.y + 1,
@@ -125,8 +156,7 @@ pub(super) fn draw(model: &Model, area: Rect, top: u16, out: &mut Buffer) {
         .saturating_sub(u16::try_from(more.len()).unwrap_or(0) + 1);
     put(model, out, title, x, more, Role::Dim);
     let inside = Rect::new(rect.x + 2, rect.y + 1, rect.width - 4, rect.height - 2);
-    let keys = 24;
-    for (y, piece) in pieces()
+    for (y, piece) in pieces(model)
         .iter()
         .skip(top.into())
         .take(inside.height.into())
@@ -138,9 +168,12 @@ pub(super) fn draw(model: &Model, area: Rect, top: u16, out: &mut Buffer) {
                 put(model, out, at, 0, title, Role::Focus);
             }
             Piece::Row(name, help) => {
-                let name = pad(name, keys, model.theme.signs.ellipsis);
+                let name = pad(name, KEYS, model.theme.signs.ellipsis);
                 let x = put(model, out, at, 1, &name, Role::Key) + 1;
                 put(model, out, at, x, help, Role::Text);
+            }
+            Piece::Text(text) => {
+                put(model, out, at, 1, text, Role::Text);
             }
             Piece::Blank => {}
         }

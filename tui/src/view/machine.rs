@@ -5,7 +5,9 @@ use ratatui::layout::Rect;
 
 use super::{choice, first_line, frame, line, no_machine, put};
 use crate::model::{Model, register_lines};
+use crate::moment::FrameLine;
 use crate::panel::Panel;
+use crate::text::width;
 use crate::theme::Role;
 
 /// Columns of a register: its name, sixteen digits, a space.
@@ -23,15 +25,8 @@ pub(super) fn draw_registers(model: &Model, rect: Rect, out: &mut Buffer) {
     let lines = register_lines(&moment.registers);
     let before = model.before.as_ref().map(register_lines);
     let wide = inside.width >= REGISTER + 24;
-    let per_line = if model.focus == Panel::Registers && usize::from(inside.height) >= lines.len() {
-        1
-    } else {
-        (inside.width / REGISTER).max(1)
-    };
-    let per_line = usize::from(per_line);
     let chosen = model.chosen_line(Panel::Registers);
-    let rows = lines.len().div_ceil(per_line);
-    let top = first_line(chosen / per_line, rows, usize::from(inside.height));
+    let (per_line, top) = register_grid(model, inside, lines.len());
     for (n, (name, value)) in lines.iter().enumerate() {
         let (row, column) = (n / per_line, n % per_line);
         let Some(y) = row.checked_sub(top).and_then(|y| u16::try_from(y).ok()) else {
@@ -74,6 +69,34 @@ pub(super) fn draw_registers(model: &Model, rect: Rect, out: &mut Buffer) {
     }
 }
 
+/// How many registers a line has, and which line is the first shown.
+fn register_grid(model: &Model, inside: Rect, count: usize) -> (usize, usize) {
+    let height = usize::from(inside.height);
+    let per_line = if model.focus == Panel::Registers && height >= count {
+        1
+    } else {
+        usize::from(inside.width / REGISTER).max(1)
+    };
+    let chosen = model.chosen_line(Panel::Registers) / per_line;
+    (
+        per_line,
+        first_line(chosen, count.div_ceil(per_line), height),
+    )
+}
+
+/// The register at a place inside.
+pub(super) fn register_at(model: &Model, inside: Rect, x: u16, y: usize) -> Option<usize> {
+    let count = model.lines(Panel::Registers);
+    let (per_line, top) = register_grid(model, inside, count);
+    let column = if per_line == 1 {
+        0
+    } else {
+        usize::from(x / REGISTER)
+    };
+    let at = (top + y) * per_line + column;
+    (column < per_line && at < count).then_some(at)
+}
+
 /// Registers as lines of text.
 pub(super) fn register_texts(model: &Model) -> Vec<String> {
     let registers = model.moment.as_ref().map(|m| register_lines(&m.registers));
@@ -104,22 +127,37 @@ pub(super) fn draw_stack(model: &Model, rect: Rect, out: &mut Buffer) {
             Role::Symbol
         };
         let x = put(model, out, at, x, &frame.name, role) + 1;
-        let mut rest = String::new();
-        if frame.inlined {
-            rest.push_str("(inlined) ");
-        }
-        if let Some((file, line)) = &frame.source {
-            rest.push_str(&format!("{file}:{line} "));
-        }
-        if matches!(frame.method, "scan" | "fp" | "regs") {
-            rest.push_str(&format!("({})", frame.method));
-        }
-        put(model, out, at, x, rest.trim_end(), Role::Dim);
+        let room = usize::from(at.width.saturating_sub(x));
+        put(model, out, at, x, &about(frame, room), Role::Dim);
         number += usize::from(!frame.inlined);
         if y == chosen && model.focus == Panel::Stack {
             out.set_style(at, choice(model, Panel::Stack));
         }
     }
+}
+
+/// Where a frame's source is and how the frame was found. The folders are left out where there is no
+/// room for them.
+fn about(frame: &FrameLine, room: usize) -> String {
+    let with = |file: &str| {
+        let mut words = Vec::new();
+        if frame.inlined {
+            words.push("(inlined)".to_owned());
+        }
+        if let Some((_, line)) = &frame.source {
+            words.push(format!("{file}:{line}"));
+        }
+        if matches!(frame.method, "scan" | "fp" | "regs") {
+            words.push(format!("({})", frame.method));
+        }
+        words.join(" ")
+    };
+    let file = frame.source.as_ref().map_or("", |(file, _)| file);
+    let whole = with(file);
+    if width(&whole) <= room {
+        return whole;
+    }
+    with(file.rsplit('/').next().unwrap_or(file))
 }
 
 /// The stack as lines of text.

@@ -32,11 +32,7 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
         let at = usize::try_from(at).ok()?;
         moment.memory.bytes.get(at).copied()
     };
-    // Sixteen bytes a line, or eight where there is no room.
-    let per_line: u16 = if inside.width >= 16 * 4 + 21 { 16 } else { 8 };
-    let chosen_line = model.memory.chosen / u64::from(per_line);
-    let height = u64::from(inside.height.max(1));
-    let top = chosen_line.saturating_sub(height - 1);
+    let (per_line, top) = layout(model, inside);
     for y in 0..inside.height {
         let at = line(inside, y);
         let address = start.wrapping_add((top + u64::from(y)) * u64::from(per_line));
@@ -52,9 +48,8 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
                 Some(None) => ("--".to_owned(), ' ', Role::Dim),
                 None => ("..".to_owned(), ' ', Role::Dim),
             };
-            let x = 19 + n * 3 + n / 8;
+            let (x, text) = columns(per_line, n);
             put(model, out, at, x, &hex, role);
-            let text = 19 + per_line * 3 + per_line / 8 + n;
             put(model, out, at, text, &character.to_string(), role);
             if address == chosen {
                 let style = choice(model, Panel::Memory);
@@ -69,6 +64,30 @@ pub(super) fn draw(model: &Model, rect: Rect, out: &mut Buffer) {
             }
         }
     }
+}
+
+/// Bytes a line (sixteen, or eight where there is no room), and the first line shown.
+fn layout(model: &Model, inside: Rect) -> (u16, u64) {
+    let per_line: u16 = if inside.width >= 16 * 4 + 21 { 16 } else { 8 };
+    let chosen_line = model.memory.chosen / u64::from(per_line);
+    let height = u64::from(inside.height.max(1));
+    (per_line, chosen_line.saturating_sub(height - 1))
+}
+
+/// Where the two digits and the character of a byte of a line are.
+const fn columns(per_line: u16, n: u16) -> (u16, u16) {
+    (19 + n * 3 + n / 8, 19 + per_line * 3 + per_line / 8 + n)
+}
+
+/// The byte at a place inside.
+pub(super) fn byte_at(model: &Model, inside: Rect, (x, y): (u16, u16)) -> Option<u64> {
+    let (per_line, top) = layout(model, inside);
+    let is_there = |n: &u16| {
+        let (hex, text) = columns(per_line, *n);
+        (hex..hex + 3).contains(&x) || text == x
+    };
+    let n = (0..per_line).find(is_there)?;
+    Some((top + u64::from(y)) * u64::from(per_line) + u64::from(n))
 }
 
 fn typed(model: &Model, inside: Rect, out: &mut Buffer) {

@@ -9,8 +9,10 @@
 
 mod bars;
 mod code;
+mod console;
 mod events;
 pub mod help;
+mod hit;
 mod machine;
 mod memory;
 mod rows;
@@ -22,9 +24,10 @@ use ratatui::style::Style;
 
 use crate::model::{Mode, Model};
 use crate::panel::{Panel, SMALLEST};
-use crate::text::{fit, width};
+use crate::text::{fit, width, wrap};
 use crate::theme::Role;
 
+pub use hit::{Hit, hit};
 pub use rows::places;
 
 /// Draws everything. Gives the place of the terminal's cursor, if a line is typed.
@@ -44,7 +47,21 @@ pub fn draw(model: &Model, out: &mut Buffer) -> Option<(u16, u16)> {
     if let Mode::Help(top) = model.mode {
         help::draw(model, area, top, out);
     }
-    bars::footer(model, screen.footer, out)
+    let cursor = bars::footer(model, screen.footer, out);
+    match (&model.mode, screen.place(Panel::Console)) {
+        (Mode::Typing { .. }, Some(rect)) => console::cursor(model, inner(rect)),
+        _ => cursor,
+    }
+}
+
+/// What is inside the frame of a panel.
+fn inner(rect: Rect) -> Rect {
+    Rect {
+        x: rect.x + 1,
+        y: rect.y + 1,
+        width: rect.width.saturating_sub(2),
+        height: rect.height.saturating_sub(2),
+    }
 }
 
 /// Draws one panel with its frame.
@@ -53,6 +70,7 @@ pub fn draw_panel(model: &Model, panel: Panel, rect: Rect, out: &mut Buffer) {
         Panel::Timeline => timeline::draw(model, rect, out),
         Panel::Events => events::draw(model, rect, out),
         Panel::Log => events::draw_log(model, rect, out),
+        Panel::Console => console::draw(model, rect, out),
         Panel::Code => code::draw(model, rect, out),
         Panel::Source => code::draw_source(model, rect, out),
         Panel::Registers => machine::draw_registers(model, rect, out),
@@ -100,6 +118,9 @@ pub fn lines(model: &Model, panel: Panel) -> Vec<String> {
         Panel::Tasks | Panel::Modules | Panel::Places => rows::texts(model, panel),
         Panel::Stack => machine::stack_texts(model),
         Panel::Registers => machine::register_texts(model),
+        Panel::Console => model
+            .console_screen()
+            .map_or_else(Vec::new, crate::console::lines),
         _ => Vec::new(),
     }
 }
@@ -183,7 +204,7 @@ fn frame(model: &Model, panel: Panel, rect: Rect, facts: &str, out: &mut Buffer)
             put(model, out, inside, x, &text, Role::Dim);
         }
     }
-    Rect::new(rect.x + 1, rect.y + 1, rect.width - 2, rect.height - 2)
+    inner(rect)
 }
 
 /// What the chosen line of a panel looks like.
@@ -198,20 +219,10 @@ fn choice(model: &Model, panel: Panel) -> Style {
 /// A sentence in place of what a panel would show.
 fn sentence(model: &Model, inside: Rect, text: &str, out: &mut Buffer) {
     let columns = usize::from(inside.width.saturating_sub(2)).max(1);
-    let mut y = 0;
-    let mut row = String::new();
-    for word in text.split(' ') {
-        if width(&row) + width(word) + 1 > columns && !row.is_empty() {
-            put(model, out, line(inside, y), 1, &row, Role::Dim);
-            row.clear();
-            y += 1;
-        }
-        if !row.is_empty() {
-            row.push(' ');
-        }
-        row.push_str(word);
+    for (y, row) in wrap(text, columns).iter().enumerate() {
+        let at = line(inside, u16::try_from(y).unwrap_or(u16::MAX));
+        put(model, out, at, 1, row, Role::Dim);
     }
-    put(model, out, line(inside, y), 1, &row, Role::Dim);
 }
 
 /// Why the machine is not shown.
@@ -220,6 +231,10 @@ fn no_machine(model: &Model, inside: Rect, out: &mut Buffer) {
     match (&model.no_machine, &model.walking) {
         (Some(why), _) => sentence(model, inside, why, out),
         (None, Some(_)) => sentence(model, inside, &format!("replaying{waiting}"), out),
+        (None, None) if model.following => {
+            let text = "the recording is being followed; Enter or a step shows the machine here";
+            sentence(model, inside, text, out);
+        }
         (None, None) => sentence(model, inside, "nothing is known here", out),
     }
 }

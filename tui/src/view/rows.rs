@@ -34,7 +34,14 @@ pub(super) fn draw(model: &Model, panel: Panel, rect: Rect, out: &mut Buffer) {
         };
         return sentence(model, inside, text, out);
     }
-    let chosen = model.chosen_line(panel).min(rows.len() - 1);
+    let mut chosen = model.chosen_line(panel).min(rows.len() - 1);
+    if panel == Panel::Tasks && model.focus != panel {
+        // Until one looks for another, the task that runs is to be seen.
+        let moment = model.moment.as_ref();
+        let tasks = moment.and_then(|m| Some((m.tasks.as_ref().ok()?, m.current?)));
+        let runs = tasks.and_then(|(tasks, current)| tasks.iter().position(|t| t.pid == current));
+        chosen = runs.unwrap_or(chosen);
+    }
     let height = usize::from(inside.height);
     let top = first_line(chosen, rows.len(), height);
     for (y, cells) in rows.iter().enumerate().skip(top).take(height) {
@@ -66,12 +73,11 @@ fn table(model: &Model, panel: Panel) -> Result<Vec<Vec<Cell>>, Option<String>> 
         return Ok(modules
             .iter()
             .map(|module| {
-                let size: u64 = module.regions.iter().map(|r| r.size).sum();
-                let base = module.base().map_or_else(String::new, |b| b.to_string());
+                let base = module.base.map_or_else(String::new, |b| format!("{b:#x}"));
                 vec![
                     (module.name.clone(), 24, Role::Symbol),
-                    (format!("{:>9}", grouped(size)), 9, Role::Text),
-                    (module.state.word().to_owned(), 9, Role::Dim),
+                    (format!("{:>9}", grouped(module.size)), 9, Role::Text),
+                    (module.state.to_owned(), 9, Role::Dim),
                     (base, 0, Role::Number),
                 ]
             })

@@ -28,12 +28,17 @@ pub fn start(reader: Reader, news: Sender<News>) {
 
 /// What the kernel of a recording says of itself.
 pub fn read(reader: &Reader) -> Kernel {
+    // The viewer has one file open, which need not be named.
+    let path = format!("{}: ", reader.path().display());
     let moves = match reader.manifest() {
         Ok(manifest) => manifest.as_bzimage,
-        Err(error) => return Kernel::unknown(error.to_string()),
+        Err(error) => return Kernel::unknown(error.to_string().replace(&path, "")),
     };
     match state::vmlinux(reader) {
         Ok(vmlinux) => Kernel::of(&vmlinux, moves),
-        Err(error) => Kernel::unknown(format!("no names: {error}")),
+        Err(error) => {
+            let why = error.to_string().replace(&path, "");
+            Kernel::unknown(format!("no names: {why}"))
+        }
     }
 }

@@ -3,11 +3,16 @@
 //! Every job has a ticket. Giving out the next ticket of the same counter calls the job off: workers
 //! look at theirs as they go.
 
+pub mod console;
+pub mod file;
 pub mod kernel;
 pub mod lanes;
 pub mod machine;
 pub mod notes;
+mod picture;
 pub mod scan;
+mod sources;
+mod typed;
 mod walk;
 
 use std::sync::Arc;
@@ -86,6 +91,8 @@ pub enum News {
     Machine(machine::MachineNews),
     /// A note was written, or not.
     Note(Result<String, String>),
+    /// The console at the cursor.
+    Console(console::ConsoleNews),
     /// The file has grown, or is another one now.
-    Grown(Box<scan::Growth>),
+    Grown(Box<file::Growth>),
 }

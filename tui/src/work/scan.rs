@@ -1,12 +1,12 @@
 //! Looking through events: windows of a list, searches, counts, and what has been written since.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use colinux_tracer::{Cursor, Reader};
 
+use super::file::{self, Identity};
 use super::{News, Ticket};
 use crate::filter::{Candidate, Filter, contains};
 use crate::list::ListId;
@@ -98,7 +98,7 @@ pub enum Job {
         ticket: Ticket,
     },
     /// Looking whether there is more now.
-    Refresh(Box<Reader>),
+    Refresh(Box<Reader>, Option<Identity>),
 }
 
 /// Rows in order.
@@ -144,29 +144,12 @@ pub struct ScanNews {
     pub trouble: Option<String>,
 }
 
-/// What has become of the file.
-#[derive(Debug)]
-pub struct Growth {
-    /// The recording with what is new.
-    pub reader: Reader,
-    /// Another file has its name now.
-    pub replaced: bool,
-    /// Why it could not be looked at.
-    pub trouble: Option<String>,
-}
-
 /// Does one job after the other.
 pub fn serve(inbox: Receiver<Job>, news: Sender<News>) {
     for job in inbox {
         match job {
-            Job::Refresh(mut reader) => {
-                let trouble = reader.refresh().err().map(|error| error.to_string());
-                let replaced = is_replaced(&reader);
-                let growth = Growth {
-                    reader: *reader,
-                    replaced,
-                    trouble,
-                };
+            Job::Refresh(reader, identity) => {
+                let growth = file::look(*reader, identity.as_ref());
                 if news.send(News::Grown(Box::new(growth))).is_err() {
                     return;
                 }
@@ -195,25 +178,6 @@ pub fn serve(inbox: Receiver<Job>, news: Sender<News>) {
             }
         }
     }
-}
-
-/// Whether the name of the file leads to another one by now, by what the file system says of both.
-fn is_replaced(reader: &Reader) -> bool {
-    fn end(path: &Path) -> Option<Reader> {
-        Reader::open(path).ok()
-    }
-    // A reader keeps its file open; another one's header or first chunk differs.
-    let Some(now) = end(reader.path()) else {
-        return !reader.path().exists();
-    };
-    let head = |r: &Reader| r.chunks().first().map(|c| (c.header.body_check, c.offset));
-    let manifest = |r: &Reader| {
-        let is_it = |c: &&colinux_tracer::ChunkEntry| c.header.kind.name() == "manifest";
-        r.chunks().iter().find(is_it).map(|c| c.header.body_check)
-    };
-    head(&now) != head(reader)
-        || manifest(&now) != manifest(reader)
-        || now.chunks().len() < reader.chunks().len()
 }
 
 struct Scan<'a> {

@@ -4,17 +4,21 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use colinux_replay::{ConsoleLine, Host, HostIdle, HostTurn, RecordConfig, Recorder};
+use colinux_symbols::Gva;
+use colinux_symbols::ps::{Task, TaskState};
 use colinux_tracer::{
     Comm, EndReason, Event, HostInfo, Levels, LogClass, MarkOrigin, Note, Options, PassageReason,
     Reader, RecordEnd, ShutdownKind, StateDigest, Writer,
 };
 use colinux_tui::key::Key;
+use colinux_tui::moment::{FrameLine, ModuleLine, SourceText};
 use colinux_tui::{App, Places, Settings, Theme, view};
 use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{Event as Input, KeyModifiers, MouseEvent, MouseEventKind};
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
@@ -174,6 +178,108 @@ pub(crate) fn events() -> Reader {
     Reader::open(path).unwrap()
 }
 
+/// A guest that writes to its console.
+pub(crate) fn console() -> Reader {
+    let path = path("console.clt");
+    finish(write_console(&path), 10_000);
+    Reader::open(path).unwrap()
+}
+
+/// The same while it is being recorded, as the lock says.
+pub(crate) fn console_live() -> (Reader, std::fs::File) {
+    let path = path("console.clt");
+    write_console(&path).close().unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.lock().unwrap();
+    (Reader::open(path).unwrap(), file)
+}
+
+fn write_console(path: &PathBuf) -> Writer {
+    let mut writer = Writer::create(path, options()).unwrap();
+    writer.manifest(&Default::default()).unwrap();
+    let lines = [
+        "first line\r\n",
+        "\x1b[1;31msecond\x1b[0m, in colours, \x1b[7mreversed\x1b[0m\r\n",
+        "overwritten\rOVER\r\n",
+        "wide 漢字 and \x1b[4munderlined\x1b[0m\r\n",
+    ];
+    for (n, line) in lines.into_iter().enumerate() {
+        let event = Event::ConsoleOut {
+            port: 0,
+            bytes: line.as_bytes().to_vec(),
+        };
+        writer.push(1000 + 1000 * n as u64, event).unwrap();
+    }
+    writer
+}
+
+/// Puts a kernel's tasks, modules, source and inlined frames where this machine has none.
+pub(crate) fn furnish(app: &mut App) {
+    let mut moment = (**app.model.moment.as_ref().unwrap()).clone();
+    let task = |pid: i32, ppid: i32, comm: &str, state, is_kernel| Task {
+        gva: Gva(0xffff_8880_0000_0000 + pid as u64 * 0x1000),
+        pid,
+        tgid: pid,
+        ppid,
+        comm: comm.to_owned(),
+        state,
+        is_kernel,
+        stack: Gva(0),
+        saved_sp: None,
+    };
+    moment.tasks = Ok(Arc::new(vec![
+        task(1, 0, "init", TaskState::Sleeping, false),
+        task(2, 0, "kthreadd", TaskState::Sleeping, true),
+        task(42, 1, "a-name-of-15-ch", TaskState::Running, false),
+        task(57, 42, "cat", TaskState::Zombie, false),
+    ]));
+    moment.current = Some(42);
+    let module = |name: &str, size, base| ModuleLine {
+        name: name.to_owned(),
+        size,
+        state: "Live",
+        base,
+    };
+    moment.modules = Ok(vec![
+        module("virtio_blk", 28_672, Some(0xffff_ffff_c000_0000)),
+        module("virtio_net", 73_728, Some(0xffff_ffff_c001_0000)),
+        module("crc32c_generic", 16_384, None),
+    ]);
+    let lines = (1..=60).map(|n| match n {
+        40 => "\tnext = pick_next_task(rq, prev, &rf);".to_owned(),
+        _ => format!("/* line {n} */"),
+    });
+    moment.source = Ok(SourceText {
+        file: "kernel/sched/core.c".to_owned(),
+        line: 340,
+        first: 301,
+        lines: lines
+            .map(|line| colinux_tui::text::expand(&line, 4))
+            .collect(),
+    });
+    let frame = |ip, name: &str, line, inlined, method| FrameLine {
+        ip,
+        name: name.to_owned(),
+        source: Some(("kernel/sched/core.c".to_owned(), line)),
+        inlined,
+        method,
+    };
+    moment.stack = vec![
+        frame(1, "pick_next_task", 5990, true, "orc"),
+        frame(1, "__schedule+0x2c6", 340, false, "orc"),
+        frame(2, "schedule+0x5a", 6636, false, "orc"),
+        frame(
+            3,
+            "a_function_whose_name_is_rather_long_for_a_panel+0x1234",
+            1,
+            false,
+            "fp",
+        ),
+        frame(4, "guessed", 2, false, "scan"),
+    ];
+    app.model.moment = Some(Arc::new(moment));
+}
+
 /// Where the guest's code begins, its call, its store, and what is stored to.
 const ENTRY: u64 = 0x100_0000;
 pub(crate) const CALL: u64 = ENTRY + 10;
@@ -307,6 +413,26 @@ impl Terminal {
             self.app
                 .key(Key::named(name).unwrap_or_else(|| panic!("{name}")));
             self.settle();
+        }
+    }
+
+    /// The mouse, at a column and row of the screen.
+    pub(crate) fn mouse(&mut self, kind: MouseEventKind, (column, row): (u16, u16)) {
+        self.app.input(&Input::Mouse(MouseEvent {
+            kind,
+            column,
+            row,
+            modifiers: KeyModifiers::NONE,
+        }));
+    }
+
+    /// Until a text is on the screen.
+    pub(crate) fn until(&mut self, what: &str) {
+        let began = Instant::now();
+        while !text(self).contains(what) {
+            self.app.wait(Duration::from_millis(5));
+            self.app.catch_up();
+            assert!(began.elapsed() < Duration::from_secs(60), "no {what}");
         }
     }
 
