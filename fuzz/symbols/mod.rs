@@ -104,7 +104,7 @@ fn index(data: &[u8], folder: &Path) {
         let unpacked = index.unpack();
         for probe in probes() {
             let _ = index.frames(probe, &mut |_| ());
-            let _ = unpacked.as_ref().map(|u| u.frames(probe, &mut |_| ()));
+            let _ = unpacked.as_ref().map(|u| u.frames(probe, |_| ()));
         }
     }
     let _ = fs::remove_file(path);

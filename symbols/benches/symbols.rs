@@ -152,7 +152,7 @@ fn lines(c: &mut Criterion) {
     group.bench_function("inline stacks, unpacked index", |b| {
         b.iter(|| {
             for probe in &probes {
-                unpacked.frames(*probe, &mut |f| _ = black_box(f));
+                unpacked.frames(*probe, |f| _ = black_box(f));
             }
         });
     });

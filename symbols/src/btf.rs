@@ -14,10 +14,11 @@ mod view;
 use std::sync::{Arc, OnceLock};
 
 use crate::addr::LinkAddr;
+use crate::by_name::ByName;
 use crate::bytes::LeBytes;
 use crate::error::SymbolError;
 use crate::image::Image;
-use crate::kallsyms::{Kallsyms, name_hash};
+use crate::kallsyms::Kallsyms;
 
 pub use layout::LayoutRow;
 pub use member::Member;
@@ -105,7 +106,7 @@ pub struct Btf {
     records: Vec<u32>,
     first_id: u32,
     first_string: u32,
-    by_name: OnceLock<Vec<(u32, u32)>>,
+    by_name: OnceLock<ByName>,
 }
 
 const MAGIC: u16 = 0xeb9f;
@@ -179,7 +180,7 @@ impl Btf {
         let mut records = Vec::with_capacity(types.len() / 40);
         let mut at = 0;
         while at < types.len() {
-            let size = record_size(&types, at).ok_or(bad(at, "an unknown kind of type"))?;
+            let size = record_size(&types, at).ok_or_else(|| bad(at, "an unknown kind of type"))?;
             if types.len() - at < size {
                 return Err(bad(at, "the last record is cut off"));
             }
@@ -221,13 +222,14 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> &str {
+        std::str::from_utf8(self.raw_string(offset)).unwrap_or_default()
+    }
+
+    fn raw_string(&self, offset: u32) -> &[u8] {
         match (offset.checked_sub(self.first_string), &self.base) {
-            (None, Some(base)) => base.string(offset),
-            (None, None) => "",
-            (Some(at), _) => {
-                let text = self.strings.c_str(at as usize).unwrap_or_default();
-                std::str::from_utf8(text).unwrap_or_default()
-            }
+            (None, Some(base)) => base.raw_string(offset),
+            (None, None) => &[],
+            (Some(at), _) => self.strings.c_str(at as usize).unwrap_or_default(),
         }
     }
 
@@ -299,18 +301,13 @@ impl Btf {
     /// The type called `name` among those of one kind.
     pub fn find(&self, kind: Kind, name: &str) -> Option<TypeId> {
         let table = self.by_name.get_or_init(|| self.index_names());
-        let hash = name_hash(name);
-        let from = table.partition_point(|e| e.0 < hash);
-        let own = table[from..]
-            .iter()
-            .take_while(|e| e.0 == hash)
-            .find_map(|&(_, index)| {
-                let at = self.records[index as usize] as usize;
-                let found = kind_of(self.types.le_u32(at + 4)?);
-                let same = found == kind as u32 || (found == 19 && kind == Kind::Enum);
-                let matches = same && self.string(self.types.le_u32(at)?) == name;
-                matches.then_some(TypeId(self.first_id + index))
-            });
+        let own = table.candidates(name).iter().find_map(|&index| {
+            let at = self.records[index as usize] as usize;
+            let found = kind_of(self.types.le_u32(at + 4)?);
+            let same = found == kind as u32 || (found == 19 && kind == Kind::Enum);
+            let matches = same && self.string(self.types.le_u32(at)?) == name;
+            matches.then_some(TypeId(self.first_id + index))
+        });
         own.or_else(|| self.base.as_ref()?.find(kind, name))
     }
 
@@ -323,20 +320,9 @@ impl Btf {
         self.find(kind, name).ok_or_else(missing)
     }
 
-    fn index_names(&self) -> Vec<(u32, u32)> {
-        let mut table = Vec::with_capacity(self.records.len());
-        for (index, &at) in self.records.iter().enumerate() {
-            let name = self
-                .types
-                .le_u32(at as usize)
-                .map_or("", |n| self.string(n));
-            if !name.is_empty() {
-                table.push((name_hash(name), index as u32));
-            }
-        }
-        table.sort_unstable();
-        table.shrink_to_fit();
-        table
+    fn index_names(&self) -> ByName {
+        let name = |at: &u32| self.types.le_u32(*at as usize).map(|n| self.raw_string(n));
+        ByName::new(self.records.iter().map(|at| name(at).unwrap_or_default()))
     }
 
     /// The type behind typedefs and modifiers.
@@ -377,7 +363,7 @@ impl Btf {
 
     /// Bytes of heap in use, the base table not counted.
     pub fn heap_bytes(&self) -> usize {
-        let index = self.by_name.get().map_or(0, |t| t.capacity() * 8);
+        let index = self.by_name.get().map_or(0, ByName::heap_bytes);
         self.types.capacity() + self.strings.capacity() + self.records.capacity() * 4 + index
     }
 }

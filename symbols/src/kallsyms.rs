@@ -7,9 +7,11 @@ mod locate;
 #[cfg(test)]
 pub(crate) mod synthetic;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::addr::LinkAddr;
+use crate::by_name::ByName;
 use crate::error::SymbolError;
 use crate::image::Image;
 
@@ -46,18 +48,17 @@ impl Entry<'_> {
 
 /// All symbols of a kernel image, in address order.
 pub struct Kallsyms {
-    /// All names, one after another.
+    /// The type letter and the name of each symbol, one after another.
     arena: String,
-    /// Start of each name in `arena`, and one more for the end of the last.
+    /// Where each begins in `arena`, and one more for the end of the last.
     starts: Vec<u32>,
-    kinds: Vec<u8>,
     /// Addresses; see [`Self::addr_of`].
     offsets: Vec<i32>,
     base: u64,
     /// The offsets are `CONFIG_KALLSYMS_ABSOLUTE_PERCPU`'s: negative ones count down from the base.
     signed: bool,
-    /// Name hash and index, sorted by hash; made at the first look-up by name.
-    by_name: OnceLock<Vec<(u32, u32)>>,
+    /// Made at the first look-up by name.
+    by_name: OnceLock<ByName>,
 }
 
 impl std::fmt::Debug for Kallsyms {
@@ -103,29 +104,7 @@ impl Kallsyms {
 
     fn unpack(bytes: &[u8], table: &Located, place: Option<LinkAddr>) -> Option<Self> {
         let count = table.count;
-        let mut arena = String::with_capacity(count * 24);
-        let mut starts = Vec::with_capacity(count + 1);
-        let mut kinds = Vec::with_capacity(count);
-        let mut at = table.names;
-        let mut name = Vec::with_capacity(512);
-        for _ in 0..count {
-            let (len, skip) = uleb_len(bytes, at)?;
-            let codes = bytes.get(at + skip..at + skip + len)?;
-            at += skip + len;
-            name.clear();
-            for &code in codes {
-                name.extend_from_slice(bytes.get(table.tokens[usize::from(code)].clone())?);
-            }
-            let (&kind, rest) = name.split_first()?;
-            kinds.push(kind);
-            starts.push(u32::try_from(arena.len()).ok()?);
-            match std::str::from_utf8(rest) {
-                Ok(text) => arena.push_str(text),
-                Err(_) => arena.push_str(&String::from_utf8_lossy(rest)),
-            }
-        }
-        starts.push(u32::try_from(arena.len()).ok()?);
-        arena.shrink_to_fit();
+        let (arena, starts) = names(bytes, table)?;
         let raw = bytes.get(table.offsets..table.offsets + count * 4)?;
         let words = raw.as_chunks::<4>().0.iter();
         let mut offsets: Vec<i32> = words.map(|b| i32::from_le_bytes(*b)).collect();
@@ -146,7 +125,6 @@ impl Kallsyms {
         let mut all = Self {
             arena,
             starts,
-            kinds,
             offsets,
             base,
             signed,
@@ -168,22 +146,21 @@ impl Kallsyms {
         let mut starts = Vec::with_capacity(self.starts.len());
         for &i in &order {
             starts.push(arena.len() as u32);
-            arena.push_str(self.name_of(i));
+            arena.push_str(self.arena.get(self.span(i)).unwrap_or_default());
         }
         starts.push(arena.len() as u32);
-        self.kinds = order.iter().map(|&i| self.kinds[i]).collect();
         self.offsets = order.iter().map(|&i| self.offsets[i]).collect();
         (self.arena, self.starts) = (arena, starts);
     }
 
     /// How many symbols there are.
     pub fn len(&self) -> usize {
-        self.kinds.len()
+        self.offsets.len()
     }
 
     /// No symbols at all.
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
+        self.offsets.is_empty()
     }
 
     /// `kallsyms_sym_address()` of kernel/kallsyms.c.
@@ -199,14 +176,21 @@ impl Kallsyms {
         }
     }
 
+    /// Where the letter and the name of a symbol are in the arena.
+    fn span(&self, i: usize) -> Range<usize> {
+        self.starts[i] as usize..self.starts[i + 1] as usize
+    }
+
     fn name_of(&self, i: usize) -> &str {
-        &self.arena[self.starts[i] as usize..self.starts[i + 1] as usize]
+        let Range { start, end } = self.span(i);
+        // A damaged table may put the end of one name into a character of the next.
+        self.arena.get(start + 1..end).unwrap_or_default()
     }
 
     fn entry(&self, i: usize) -> Entry<'_> {
         Entry {
             addr: LinkAddr(self.addr_of(i)),
-            kind: self.kinds[i],
+            kind: self.arena.as_bytes()[self.starts[i] as usize],
             name: self.name_of(i),
         }
     }
@@ -260,33 +244,82 @@ impl Kallsyms {
 
     /// Every symbol called `name`, in address order (static functions may share a name).
     pub fn named<'k>(&'k self, name: &'k str) -> impl Iterator<Item = Entry<'k>> + 'k {
-        let table = self.by_name.get_or_init(|| {
-            let hashes = (0..self.len()).map(|i| (name_hash(self.name_of(i)), i as u32));
-            let mut table: Vec<_> = hashes.collect();
-            table.sort_unstable();
-            table
-        });
-        let hash = name_hash(name);
-        let from = table.partition_point(|e| e.0 < hash);
-        table[from..]
-            .iter()
-            .take_while(move |e| e.0 == hash)
-            .map(|e| self.entry(e.1 as usize))
+        let arena = self.arena.as_bytes();
+        let names =
+            || (0..self.len()).map(|i| &arena[self.starts[i] as usize + 1..self.span(i).end]);
+        let table = self.by_name.get_or_init(|| ByName::new(names()));
+        let all = table.candidates(name).iter();
+        all.map(|i| self.entry(*i as usize))
             .filter(move |e| e.name == name)
     }
 
     /// Bytes of heap in use.
     pub fn heap_bytes(&self) -> usize {
-        let index = self.by_name.get().map_or(0, |t| t.capacity() * 8);
+        let index = self.by_name.get().map_or(0, ByName::heap_bytes);
         let per_symbol = self.starts.capacity() * 4 + self.offsets.capacity() * 4;
-        self.arena.capacity() + per_symbol + self.kinds.capacity() + index
+        self.arena.capacity() + per_symbol + index
     }
 }
 
-/// FNV-1a; the table is small and never leaves memory.
-pub(crate) fn name_hash(name: &str) -> u32 {
-    let step = |hash: u32, b: u8| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193);
-    name.bytes().fold(0x811c_9dc5, step)
+/// Most tokens are no longer; those are copied whole, which is quicker than to their length.
+const SHORT: usize = 16;
+
+/// All names with their letters, unpacked, and where each begins; one more for the end of the last.
+fn names(bytes: &[u8], table: &Located) -> Option<(String, Vec<u32>)> {
+    let mut short = [([0; SHORT], 0u8); 256];
+    let mut texts = [&[][..]; 256];
+    for ((short, text), token) in short.iter_mut().zip(&mut texts).zip(&table.tokens) {
+        *text = bytes.get(token.clone())?;
+        let len = text.len().min(SHORT);
+        short.0[..len].copy_from_slice(&text[..len]);
+        short.1 = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    }
+    let mut arena = vec![0; table.count * 32];
+    let mut starts = Vec::with_capacity(table.count + 1);
+    let (mut from, mut to) = (table.names, 0);
+    for _ in 0..table.count {
+        let (len, skip) = uleb_len(bytes, from)?;
+        let codes = bytes.get(from + skip..from + skip + len)?;
+        from += skip + len;
+        let start = to;
+        starts.push(u32::try_from(start).ok()?);
+        for &code in codes {
+            let (text, len) = &short[usize::from(code)];
+            let len = usize::from(*len);
+            match arena.get_mut(to..).and_then(<[u8]>::first_chunk_mut) {
+                Some(place) if len <= SHORT => {
+                    *place = *text;
+                    to += len;
+                }
+                _ => {
+                    let text = texts[usize::from(code)];
+                    arena.resize(arena.len().max(2 * to) + text.len() + SHORT, 0);
+                    arena[to..to + text.len()].copy_from_slice(text);
+                    to += text.len();
+                }
+            }
+        }
+        // Every one has a letter, which is no piece of anything longer.
+        arena[..to].get(start).filter(|letter| letter.is_ascii())?;
+    }
+    starts.push(u32::try_from(to).ok()?);
+    arena.truncate(to);
+    arena.shrink_to_fit();
+    match String::from_utf8(arena) {
+        Ok(arena) => Some((arena, starts)),
+        Err(error) => Some(replaced(&error.into_bytes(), &starts)),
+    }
+}
+
+/// The same with replacement characters, for names that are no text.
+fn replaced(arena: &[u8], starts: &[u32]) -> (String, Vec<u32>) {
+    let (mut text, mut places) = (String::new(), vec![0]);
+    for span in starts.windows(2) {
+        let name = &arena[span[0] as usize..span[1] as usize];
+        text.push_str(&String::from_utf8_lossy(name));
+        places.push(text.len() as u32);
+    }
+    (text, places)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod btf;
+mod by_name;
 mod bytes;
 pub mod dmesg;
 pub mod dwarf;

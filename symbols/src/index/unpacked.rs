@@ -8,8 +8,19 @@ use super::{Header, Index};
 use crate::addr::LinkAddr;
 use crate::dwarf::Frame;
 
-/// Addresses to a bucket: as many as hold one change on average.
-const BUCKET_BITS: u32 = 4;
+/// Bytes of code to a cell, as a power of two: one bit of a word for each.
+const CELL_BITS: u32 = 6;
+/// No kernel is larger (`KERNEL_IMAGE_SIZE`).
+const MAX_IMAGE: u32 = 1 << 30;
+
+/// Where steps begin in a stretch of code, one bit for each byte of it. A step is found by counting
+/// bits, without a look at what is beside it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    starts: u64,
+    /// How many steps begin before this stretch.
+    before: u32,
+}
 
 /// What holds from one address to the next; file and node are one up, so that 0 says that there is
 /// none.
@@ -20,7 +31,7 @@ struct Step {
     node: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Node {
     /// Number of the enclosing one, one up; 0 for a function.
     parent: u32,
@@ -29,34 +40,22 @@ struct Node {
     call_line: u32,
 }
 
-/// Strings one after another; number 0 is none.
+/// Strings by number; number 0 is none. Each by itself, since a piece of a longer one cannot be
+/// lent without a look at the bytes where it is cut.
 #[derive(Debug, Default)]
-struct Strings {
-    text: String,
-    ends: Vec<u32>,
-}
+struct Strings(Vec<Box<str>>);
 
 impl Strings {
     fn of(part: &[u8]) -> Self {
-        let mut this = Self {
-            text: String::new(),
-            ends: vec![0],
-        };
-        for index in 0.. {
-            let Some(text) = super::text(part, index) else {
-                break;
-            };
-            this.text.push_str(text);
-            this.ends.push(this.text.len() as u32);
-        }
-        this
+        let texts = (0..).map_while(|index| super::text(part, index));
+        Self(texts.map(Box::from).collect())
     }
 
     #[inline]
     fn get(&self, number: u32) -> Option<&str> {
-        let at = (number as usize).checked_sub(1)?;
-        let (from, to) = (*self.ends.get(at)?, *self.ends.get(at + 1)?);
-        self.text.get(from as usize..to as usize)
+        self.0
+            .get((number as usize).checked_sub(1)?)
+            .map(|text| &**text)
     }
 }
 
@@ -64,9 +63,7 @@ impl Strings {
 #[derive(Debug)]
 pub struct Unpacked {
     base: u64,
-    /// For each bucket, the step that holds at its start.
-    buckets: Vec<u32>,
-    starts: Vec<u32>,
+    cells: Vec<Cell>,
     steps: Vec<Step>,
     nodes: Vec<Node>,
     names: Strings,
@@ -78,19 +75,6 @@ impl Unpacked {
         let header = &index.header;
         let parts = header.parts(&index.map)?;
         let (starts, steps) = merge(&parts, header);
-        let mut buckets = Vec::new();
-        let mut at = 0usize;
-        let end = starts.last().map_or(0, |last| (last >> BUCKET_BITS) + 1);
-        for bucket in 0..=end {
-            let start = u64::from(bucket) << BUCKET_BITS;
-            while starts
-                .get(at + 1)
-                .is_some_and(|next| u64::from(*next) <= start)
-            {
-                at += 1;
-            }
-            buckets.push(at as u32);
-        }
         let packed = Nodes::new(parts.nodes, header.widths);
         let count = steps.iter().map(|s| s.node).max().unwrap_or(0);
         let nodes = (0..count).map_while(|i| {
@@ -108,8 +92,7 @@ impl Unpacked {
         });
         Some(Self {
             base: header.base,
-            buckets,
-            starts,
+            cells: cells(&starts)?,
             nodes: nodes.collect(),
             steps,
             names: Strings::of(parts.names),
@@ -119,21 +102,25 @@ impl Unpacked {
 
     /// As [`Index::frames`].
     #[inline]
-    pub fn frames(&self, addr: LinkAddr, visit: &mut dyn FnMut(Frame<'_>)) -> bool {
+    pub fn frames(&self, addr: LinkAddr, visit: impl FnMut(Frame<'_>)) -> bool {
         self.frames_at(addr, visit).unwrap_or(false)
     }
 
-    fn frames_at(&self, addr: LinkAddr, visit: &mut dyn FnMut(Frame<'_>)) -> Option<bool> {
+    /// The last step that begins at or before an address.
+    #[inline]
+    fn step(&self, addr: LinkAddr) -> Option<Step> {
         let offset = u32::try_from(addr.0.checked_sub(self.base)?).ok()?;
-        let bucket = (offset >> BUCKET_BITS) as usize;
-        let mut at = *self.buckets.get(bucket).or(self.buckets.last())? as usize;
-        if *self.starts.get(at)? > offset {
-            return None;
-        }
-        while self.starts.get(at + 1).is_some_and(|next| *next <= offset) {
-            at += 1;
-        }
-        let step = self.steps.get(at)?;
+        let Some(cell) = self.cells.get((offset >> CELL_BITS) as usize) else {
+            return self.steps.last().copied();
+        };
+        let upto = u64::MAX >> (u64::BITS - 1 - offset % u64::BITS);
+        let count = cell.before + (cell.starts & upto).count_ones();
+        self.steps.get((count as usize).checked_sub(1)?).copied()
+    }
+
+    #[inline]
+    fn frames_at(&self, addr: LinkAddr, mut visit: impl FnMut(Frame<'_>)) -> Option<bool> {
+        let step = self.step(addr)?;
         let (mut file, mut line) = (self.files.get(step.file), step.line);
         if file.is_none() {
             line = 0;
@@ -170,14 +157,33 @@ impl Unpacked {
 
     /// Bytes of heap in use.
     pub fn heap_bytes(&self) -> usize {
-        let words = self.buckets.capacity() + self.starts.capacity();
-        let strings = |s: &Strings| s.text.capacity() + 4 * s.ends.capacity();
-        4 * words
-            + 12 * self.steps.capacity()
-            + 16 * self.nodes.capacity()
+        let strings = |s: &Strings| -> usize {
+            let texts: usize = s.0.iter().map(|text| text.len()).sum();
+            texts + s.0.capacity() * size_of::<Box<str>>()
+        };
+        self.cells.capacity() * size_of::<Cell>()
+            + self.steps.capacity() * size_of::<Step>()
+            + self.nodes.capacity() * size_of::<Node>()
             + strings(&self.names)
             + strings(&self.files)
     }
+}
+
+/// The cells of steps with these starts, which rise; none for more code than a kernel has.
+fn cells(starts: &[u32]) -> Option<Vec<Cell>> {
+    let end = starts.last().map_or(0, |last| (last >> CELL_BITS) + 1);
+    (end <= MAX_IMAGE >> CELL_BITS).then_some(())?;
+    let mut cells = vec![Cell::default(); end as usize];
+    for start in starts {
+        // Those of a damaged index may not rise.
+        cells.get_mut((start >> CELL_BITS) as usize)?.starts |= 1 << (start % u64::BITS);
+    }
+    let mut before = 0;
+    for cell in &mut cells {
+        cell.before = before;
+        before += cell.starts.count_ones();
+    }
+    Some(cells)
 }
 
 /// Lines and spans in one table: a new step wherever either changes.
