@@ -77,7 +77,7 @@ pub enum SetupError {
 }
 
 /// Facilities that are off because nothing feeds them yet, and why.
-const ENDED: &[(&str, &str)] = &[
+pub const ENDED: &[(&str, &str)] = &[
     ("blockdev", "there is no block device yet"),
     ("network", "there is no network device yet"),
 ];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use colinux_driver::boot;
 use colinux_driver::passage::Shutdown;
-use colinux_replay::setup::RecordConfig;
+use colinux_replay::setup::{self, RecordConfig};
 use colinux_replay::{Outcome, Recorder, ReplayError, ResumeError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options, Reader};
 
@@ -144,6 +144,15 @@ fn record_to(
     // file systems that have none, it looks like one that was left.
     let lock = File::open(output);
     let _lock = lock.inspect(|file| drop(file.try_lock()));
+    for (facility, why) in setup::ENDED {
+        let asked = |word: &String| {
+            let level = word.strip_prefix(facility)?.strip_prefix('=')?;
+            (level != "0").then_some(())
+        };
+        if args.record.levels.iter().any(|word| asked(word).is_some()) {
+            report.note(format!("facility `{facility}` has no events: {why}"));
+        }
+    }
     let recorder = recorder
         .until_panic(args.record.until == Some(Until::Panic))
         .checkpoints(args.record.checkpoint_interval.0)

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::pack::{Draft, PackedChunk, Packer};
 use crate::rows::{ROW_LIMIT, RowBuffer};
 use crate::schema::Schema;
+use crate::source::no_stream;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +85,8 @@ impl Sink {
             .create(true)
             .truncate(true)
             .create_new(!options.overwrite);
-        let file = open
-            .open(path)
-            .map_err(|error| TraceError::io(path, Action::Create, error))?;
+        let file = no_stream(path).and_then(|()| open.open(path));
+        let file = file.map_err(|error| TraceError::io(path, Action::Create, error))?;
         let mut sink = Self::open(path, file, 0, options)?;
         sink.write(&encode_file_header())?;
         sink.schema(schema)?;
@@ -246,7 +246,9 @@ impl Sink {
             );
             self.write_scratch()?;
         }
-        if self.options.sync {
+        // `/dev/null` and the like have nothing to be made durable.
+        let is_file = self.file.metadata().is_ok_and(|data| data.is_file());
+        if self.options.sync && is_file {
             let synced = self.file.sync_all();
             synced.map_err(|error| TraceError::io(&self.path, Action::Sync, error))?;
         }

@@ -1,8 +1,8 @@
 //! Where a reader's bytes come from.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ enum Content {
 
 impl Source {
     pub(crate) fn open(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path).map_err(|error| TraceError::io(path, Action::Open, error))?;
+        let file = no_stream(path).and_then(|()| File::open(path));
+        let file = file.map_err(|error| TraceError::io(path, Action::Open, error))?;
         Ok(Self {
             path: path.to_owned(),
             bytes: Content::File(file),
@@ -93,6 +94,20 @@ impl Source {
     }
 }
 
+/// Refuses pipes and sockets, in which there are no places to read from or to come back to. Opening
+/// one would wait for its other end.
+pub(crate) fn no_stream(path: &Path) -> io::Result<()> {
+    let is_stream = fs::metadata(path).is_ok_and(|data| {
+        let ty = data.file_type();
+        ty.is_fifo() || ty.is_socket()
+    });
+    if is_stream {
+        let what = "it is a pipe or a socket, and a recording is a file";
+        return Err(io::Error::new(ErrorKind::InvalidInput, what));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +121,21 @@ mod tests {
         assert_eq!(source.read_at(u64::MAX, &mut buffer).unwrap(), 0);
         assert_eq!(source.read_vec(6, 4).unwrap().unwrap(), b"6789");
         assert_eq!(source.read_vec(7, 4).unwrap(), None);
+    }
+
+    #[test]
+    fn a_socket_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let refused = [
+            Source::open(&path).map(drop),
+            crate::Writer::create(&path, crate::Options::default()).map(drop),
+        ];
+        for refused in refused {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.ends_with("a recording is a file"), "{error}");
+        }
     }
 
     #[test]
