@@ -14,6 +14,7 @@ mod unit;
 mod variables;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
@@ -24,6 +25,7 @@ use gimli::{DebugFrame, DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, Secti
 use object::elf;
 
 use crate::addr::LinkAddr;
+use crate::bytes::LeBytes;
 use crate::error::SymbolError;
 use crate::image::{BuildId, Image};
 use crate::map::FileMap;
@@ -52,7 +54,7 @@ pub struct Frame<'f> {
 enum SectionBytes {
     /// In the file.
     Mapped(Range<usize>),
-    /// Relocated.
+    /// Relocated or unpacked.
     Owned(Vec<u8>),
 }
 
@@ -122,10 +124,15 @@ impl DebugImage {
             });
         }
         let text = text_range(&image, place);
+        if let Some(link) = image.section(".gnu_debugaltlink") {
+            let other = link.data.c_str(0).unwrap_or_default();
+            let other = String::from_utf8_lossy(other).into_owned();
+            return Err(SymbolError::SharedDebug { other });
+        }
         let sections = if image.is_relocatable() {
             relocate::sections(&image, place)?
         } else {
-            mapped_sections(&image)
+            linked_sections(&image)?
         };
         let this = Self {
             path: path.to_owned(),
@@ -308,19 +315,27 @@ const SECTIONS: [SectionId; 14] = [
     SectionId::DebugTypes,
 ];
 
-fn mapped_sections(image: &Image<'_>) -> HashMap<SectionId, SectionBytes> {
+fn linked_sections(image: &Image<'_>) -> Result<HashMap<SectionId, SectionBytes>, SymbolError> {
     let mut all = HashMap::new();
     for section in image.sections() {
-        if let Some(id) = SECTIONS.into_iter().find(|id| id.name() == section.name) {
+        let Some(id) = SECTIONS.into_iter().find(|id| id.name() == section.name) else {
+            continue;
+        };
+        let bytes = match section.contents()? {
+            Cow::Owned(bytes) => SectionBytes::Owned(bytes),
             // A section without bytes in the file lies nowhere in it.
-            let start = section.data.as_ptr() as usize;
-            let start = start.checked_sub(image.data().as_ptr() as usize);
-            if let Some(start) = start.filter(|_| !section.data.is_empty()) {
-                all.insert(id, SectionBytes::Mapped(start..start + section.data.len()));
+            Cow::Borrowed([]) => continue,
+            Cow::Borrowed(bytes) => {
+                let start = bytes.as_ptr() as usize;
+                let Some(start) = start.checked_sub(image.data().as_ptr() as usize) else {
+                    continue;
+                };
+                SectionBytes::Mapped(start..start + bytes.len())
             }
-        }
+        };
+        all.insert(id, bytes);
     }
-    all
+    Ok(all)
 }
 
 /// From the lowest to the highest address of code.

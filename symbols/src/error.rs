@@ -56,6 +56,20 @@ pub enum SymbolError {
         /// The section's name.
         section: &'static str,
     },
+    /// A compressed section that could not be unpacked.
+    #[error("section {section} cannot be unpacked: {reason}")]
+    BadSection {
+        /// The section's name.
+        section: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Debug information that was moved to a file of several images (by `dwz -m`).
+    #[error("the image shares debug information with another file, {other}, which is not read")]
+    SharedDebug {
+        /// The other file, as the image has it.
+        other: String,
+    },
     /// No name table was recognized.
     #[error("no kallsyms table was found in {searched} bytes: {reason}")]
     NoKallsyms {

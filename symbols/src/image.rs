@@ -1,5 +1,7 @@
 //! An ELF image of the kernel or of a module: sections, build id, symbol table.
 
+mod compressed;
+
 use std::fmt;
 
 use object::elf;
@@ -90,7 +92,7 @@ pub struct Section<'d> {
     pub size: u64,
     /// `SHF_*`.
     pub flags: u64,
-    /// Its bytes in the file; empty for `.bss` and its like.
+    /// Its bytes in the file, where they may be compressed; empty for `.bss` and its like.
     pub data: &'d [u8],
 }
 

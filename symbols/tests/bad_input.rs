@@ -75,6 +75,47 @@ fn both_versions_of_dwarf_give_inlined_functions() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "why a test is skipped")]
+fn compressed_debug_sections_are_as_good_as_others() {
+    let dir = tempfile::tempdir().expect("folder");
+    for (linked, kind) in [(true, "zlib"), (true, "zstd"), (false, "zlib")] {
+        let Some(plain) = compiled(dir.path(), 5, linked) else {
+            return;
+        };
+        let packed = dir.path().join("packed");
+        let option = format!("--compress-debug-sections={kind}");
+        let mut objcopy = Command::new("objcopy");
+        objcopy.arg(option).arg(&plain).arg(&packed);
+        if !objcopy.status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: objcopy of this host does not know {kind}");
+            continue;
+        }
+        let place = |name: &str| (name == ".text").then_some(LinkAddr(0x1000));
+        let frames = |path: &Path| {
+            let image = DebugImage::open_module(path, None, &place).expect("debug image");
+            let start = if linked { outer(path).0 } else { 0x1000 };
+            let mut all = Vec::new();
+            for addr in start..start + 60 {
+                let visit = &mut |f: colinux_symbols::Frame<'_>| {
+                    all.push((addr, f.function.map(str::to_owned), f.line, f.inlined));
+                };
+                image.frames(LinkAddr(addr), visit).expect("frames");
+            }
+            all
+        };
+        let expected = frames(&plain);
+        assert!(expected.len() > 30, "{expected:?}");
+        let size = |path: &Path| {
+            let bytes = fs::read(path).expect("image");
+            let image = Image::parse(&bytes).expect("image");
+            image.section(".debug_info").expect("section").data.len()
+        };
+        assert!(size(&packed) < size(&plain), "{kind}");
+        assert_eq!(frames(&packed), expected, "{kind}");
+    }
+}
+
+#[test]
 fn damage_gives_a_sentence_or_less() {
     let dir = tempfile::tempdir().expect("folder");
     let rounds = std::env::var("COLINUX_TEST_SAMPLES").ok();

@@ -50,7 +50,7 @@ pub(super) fn sections(
         let Some(id) = SECTIONS.into_iter().find(|id| id.name() == section.name) else {
             continue;
         };
-        let mut bytes = section.data.to_vec();
+        let mut bytes = section.contents()?.into_owned();
         if let Some(table) = image.section(&format!(".rela{}", section.name)) {
             for entry in table.data.chunks_exact(RELA) {
                 apply(&mut bytes, entry, &value);
