@@ -16,8 +16,11 @@ use common::Sandbox;
 use serde_json::Value;
 
 fn record(sandbox: &Sandbox, version: &str, options: &[&str], line: &str) -> String {
-    let kernel = common::kernel(version);
-    let record = ["record", "--kernel", &kernel, "-o", "guest.clt"];
+    record_of(sandbox, &common::kernel(version), options, line)
+}
+
+fn record_of(sandbox: &Sandbox, kernel: &str, options: &[&str], line: &str) -> String {
+    let record = ["record", "--kernel", kernel, "-o", "guest.clt"];
     sandbox
         .ok(&[&record[..], options, &["--", line]].concat())
         .out
@@ -46,9 +49,13 @@ fn sha256(text: &str) -> String {
 
 /// The name table read from the kernel file is `/proc/kallsyms` to the last byte.
 fn kallsyms(version: &str, options: &[&str]) {
+    kallsyms_of(&common::kernel(version), options);
+}
+
+fn kallsyms_of(kernel: &str, options: &[&str]) {
     let sandbox = Sandbox::new();
     let line = "echo 0 > /proc/sys/kernel/kptr_restrict; sha256sum /proc/kallsyms";
-    let said = record(&sandbox, version, options, line);
+    let said = record_of(&sandbox, kernel, options, line);
     let reader = Reader::open(sandbox.path("guest.clt")).unwrap();
     let guest = GuestKernel::of(&reader).unwrap();
     let mut timeline = Timeline::open(&reader).unwrap();
@@ -90,6 +97,48 @@ fn kallsyms_of_6_12_are_the_guests_own() {
 #[test]
 fn kallsyms_of_a_kernel_that_moved_itself_are_the_guests_own() {
     kallsyms("6.12", &["--as-bzimage"]);
+}
+
+/// Kernels that `COLINUX_TEST_KERNELS` names, separated by colons: their names are the guest's own,
+/// their tasks and log can be read, and their stacks are unwound by their tables.
+#[test]
+#[ignore = "scripts/symbols-full runs it, with COLINUX_TEST_KERNELS"]
+#[allow(clippy::print_stderr, reason = "the figures of a comparison")]
+fn other_kernels_are_read_as_well() {
+    let kernels = std::env::var("COLINUX_TEST_KERNELS").unwrap_or_default();
+    for kernel in kernels.split(':').filter(|kernel| !kernel.is_empty()) {
+        kallsyms_of(kernel, &[]);
+        let sandbox = Sandbox::new();
+        let line = "sleep 100 & for i in 1 2 3; do ls -lR /proc/self | tail -1; dmesg | wc; done";
+        let said = record_of(&sandbox, kernel, &[], line);
+        assert!(said.lines().count() > 6, "{kernel}: {said}");
+        let reader = Reader::open(sandbox.path("guest.clt")).unwrap();
+        let guest = GuestKernel::of(&reader).unwrap();
+        let mut timeline = Timeline::open(&reader).unwrap();
+        let (last, mut methods) = (timeline.last_tick(), BTreeMap::new());
+        for share in 1..100 {
+            // Most of it is the kernel's start; programs run at the end.
+            let tick = if share % 2 == 0 {
+                last / 100 * share
+            } else {
+                last - last / 5000 * share
+            };
+            timeline.seek(Mark::at(tick), &mut |_| true).unwrap();
+            let resolver = guest.resolver(timeline.machine_mut());
+            let stack = guest.stack(timeline.machine_mut(), &resolver);
+            for frame in stack.frames.iter().filter(|frame| !frame.is_user) {
+                *methods.entry(format!("{:?}", frame.method)).or_insert(0u32) += 1;
+            }
+        }
+        eprintln!("{kernel}: frames by {methods:?}");
+        let by = |method: &str| methods.get(method).copied().unwrap_or(0);
+        let guessed = by("Scan") + by("FramePointer");
+        assert!(by("Orc") > 200 && guessed * 100 < by("Orc"), "{methods:?}");
+        let tasks = guest.tasks(timeline.machine_mut()).unwrap();
+        assert!(tasks.iter().any(|task| task.comm == "sleep"), "{kernel}");
+        let log = guest.log(timeline.machine_mut()).unwrap();
+        assert!(log.len() > 100, "{kernel}: {}", log.len());
+    }
 }
 
 /// Where the console said something for the first time.

@@ -77,7 +77,38 @@ pub struct OrcLayout {
     kind: (u32, u32),
     /// Until 6.3 a bit of its own, and no kind for "undefined".
     end: Option<(u32, u32)>,
+    /// What the numbers of registers mean.
+    bases: [Base; 16],
 }
+
+/// `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
+const BASES: [Base; 16] = {
+    let mut bases = [Base::Undefined; 16];
+    bases[1] = Base::PreviousSp;
+    bases[2] = Base::Dx;
+    bases[3] = Base::Di;
+    bases[4] = Base::Bp;
+    bases[5] = Base::Sp;
+    bases[6] = Base::R10;
+    bases[7] = Base::R13;
+    bases[8] = Base::BpIndirect;
+    bases[9] = Base::SpIndirect;
+    bases
+};
+/// The same as seen in 7.2: first the registers.
+const BASES_REORDERED: [Base; 16] = {
+    let mut bases = [Base::Undefined; 16];
+    bases[2] = Base::Dx;
+    bases[3] = Base::Sp;
+    bases[4] = Base::Bp;
+    bases[5] = Base::Di;
+    bases[6] = Base::R10;
+    bases[7] = Base::R13;
+    bases[8] = Base::PreviousSp;
+    bases[9] = Base::BpIndirect;
+    bases[10] = Base::SpIndirect;
+    bases
+};
 
 const ENTRY: usize = 6;
 
@@ -88,6 +119,7 @@ impl OrcLayout {
         bp_reg: (36, 4),
         kind: (40, 2),
         end: Some((42, 1)),
+        bases: BASES,
     };
     /// Kernels since 6.4 (`sp_reg:4 bp_reg:4 type:3 signal:1`).
     pub const NEW: Self = Self {
@@ -95,16 +127,37 @@ impl OrcLayout {
         bp_reg: (36, 4),
         kind: (40, 3),
         end: None,
+        bases: BASES,
     };
 
     /// The layout of a kernel: from its types, else by the `.orc_header` section, which came with
-    /// the new one.
+    /// the new one; and the numbers from its table.
     pub fn of(image: &Image<'_>, btf: Option<&Btf>) -> Self {
-        btf.and_then(Self::from_btf)
-            .unwrap_or(match image.section(".orc_header") {
-                Some(_) => Self::NEW,
-                None => Self::OLD,
-            })
+        let layout = btf.and_then(Self::from_btf);
+        let layout = layout.unwrap_or(match image.section(".orc_header") {
+            Some(_) => Self::NEW,
+            None => Self::OLD,
+        });
+        let entries = image.section_data(".orc_unwind").unwrap_or_default();
+        layout.numbered_by(entries)
+    }
+
+    /// With the numbering that a table uses. Nothing in the image tells it, but nearly every entry
+    /// starts from the stack pointer.
+    fn numbered_by(self, entries: &[u8]) -> Self {
+        let stack_pointers = |bases| {
+            let this = Self { bases, ..self };
+            // Not all are needed to see what most are.
+            let some = entries.as_chunks::<ENTRY>().0.iter().step_by(32);
+            some.filter(|raw| this.decode(**raw).sp_base == Base::Sp)
+                .count()
+        };
+        let bases = if stack_pointers(BASES_REORDERED) > stack_pointers(BASES) {
+            BASES_REORDERED
+        } else {
+            BASES
+        };
+        Self { bases, ..self }
     }
 
     /// The layout that `struct orc_entry` describes.
@@ -122,6 +175,7 @@ impl OrcLayout {
             bp_reg: field("bp_reg")?,
             kind: field("type")?,
             end,
+            bases: BASES,
         })
     }
 
@@ -132,7 +186,8 @@ impl OrcLayout {
             .fold(0u64, |word, byte| word << 8 | u64::from(*byte));
         let bits = |(shift, width): (u32, u32)| word >> shift & ((1 << width) - 1);
         let signed = |at: usize| i64::from(i16::from_le_bytes([raw[at], raw[at + 1]]));
-        let sp_base = base(bits(self.sp_reg));
+        let base = |field: (u32, u32)| self.bases[(bits(field) & 15) as usize];
+        let sp_base = base(self.sp_reg);
         let kind = bits(self.kind);
         let shape = match self.end {
             // The old numbering has no "undefined": a register that is none says so.
@@ -157,7 +212,7 @@ impl OrcLayout {
                 _ => Shape::Undefined,
             },
         };
-        let bp_base = base(bits(self.bp_reg));
+        let bp_base = base(self.bp_reg);
         OrcEntry {
             sp_base,
             sp_offset: signed(0),
@@ -165,22 +220,6 @@ impl OrcLayout {
             bp_offset: signed(2),
             shape,
         }
-    }
-}
-
-/// `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
-const fn base(number: u64) -> Base {
-    match number {
-        1 => Base::PreviousSp,
-        2 => Base::Dx,
-        3 => Base::Di,
-        4 => Base::Bp,
-        5 => Base::Sp,
-        6 => Base::R10,
-        7 => Base::R13,
-        8 => Base::BpIndirect,
-        9 => Base::SpIndirect,
-        _ => Base::Undefined,
     }
 }
 
@@ -360,6 +399,27 @@ pub(crate) mod tests {
         let entry = OrcLayout::OLD.decode(raw(-24, -16, 8, 4, 0));
         assert_eq!((entry.sp_base, entry.sp_offset), (Base::BpIndirect, -24));
         assert_eq!((entry.bp_base, entry.bp_offset), (Base::Bp, -16));
+    }
+
+    #[test]
+    fn the_numbering_of_registers_is_seen_in_the_table() {
+        // `push rbp; mov rbp, rsp; …`, as 6.12 and as 7.2 have it.
+        let call = |sp, bp, sp_reg, bp_reg| raw(sp, bp, sp_reg, bp_reg, 2);
+        let old = [call(8, 0, 5, 0), call(16, -16, 5, 1), call(16, -16, 4, 1)];
+        let new = [call(8, 0, 3, 0), call(16, -16, 3, 8), call(16, -16, 4, 8)];
+        for (table, bases) in [(old, BASES), (new, BASES_REORDERED)] {
+            let layout = OrcLayout::NEW.numbered_by(&table.concat());
+            assert_eq!(layout.bases, bases);
+            let bases = |raw| {
+                let entry = layout.decode(raw);
+                (entry.sp_base, entry.bp_base)
+            };
+            let [first, second, third] = table.map(bases);
+            assert_eq!(first, (Base::Sp, Base::Undefined));
+            assert_eq!(second, (Base::Sp, Base::PreviousSp));
+            assert_eq!(third, (Base::Bp, Base::PreviousSp));
+        }
+        assert_eq!(OrcLayout::OLD.numbered_by(&[]), OrcLayout::OLD);
     }
 
     #[test]
