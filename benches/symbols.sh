@@ -45,3 +45,22 @@ for _ in 1 2 3; do
     ask "ours, all" "$ours" "$dir/addresses"
     ask "llvm-symbolizer, all" "$llvm" "$dir/addresses"
 done
+
+if command -v valgrind >/dev/null; then
+    cargo build -q --release --locked -p colinux-symbols --example count
+    export TMPDIR=$dir
+    count=target/release/examples/count
+    $count unpacked "$vmlinux" >/dev/null # makes the index
+    counted() { # instructions and misses of the first data cache
+        valgrind --tool=callgrind --cache-sim=yes --callgrind-out-file=/dev/null $count "$@" 2>&1 |
+            tr -d , | awk '/I +refs/ { print $NF } /D1 +misses/ { print $4 }' | xargs
+    }
+    echo "== counted: instructions, and misses of a first cache of 32 KiB"
+    echo "kallsyms, BTF and hooks: $(counted load "$vmlinux")"
+    for what in unpacked index; do
+        read -r one_i one_d < <(counted $what "$vmlinux" 1)
+        read -r three_i three_d < <(counted $what "$vmlinux" 3)
+        awk -v what=$what -v i=$((three_i - one_i)) -v d=$((three_d - one_d)) \
+            'BEGIN { printf "a stack, %s: %.0f, %.1f\n", what, i / 200000, d / 200000 }'
+    done
+fi
