@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use colinux_symbols::btf::NoContext;
+use colinux_symbols::dwarf::{CallerState, FrameRegisters, FrameState};
 use colinux_symbols::modules::read_modules;
 use colinux_symbols::unwind::{OtherRegisters, Registers, unwind};
 use colinux_symbols::{
@@ -86,11 +87,37 @@ fn debug_image(data: &[u8], folder: &Path) {
         for probe in probes() {
             let _ = image.frames(probe, &mut |_| ());
         }
+        variables(&image, data);
         if let Ok(index) = Index::build(&image, folder, &mut |_, _| ()) {
             probes().for_each(|p| _ = index.frames(p, &mut |_| ()));
             let _ = fs::remove_file(index.path());
         }
     }
+}
+
+/// Variables of a function that the same image calls, from registers and memory that say anything.
+fn variables(image: &DebugImage, data: &[u8]) {
+    let memory = Anything(data);
+    let registers = FrameRegisters::all(&std::array::from_fn(|i| 0x1000 + 24 * i as u64));
+    for probe in probes() {
+        let caller = CallerState {
+            image,
+            returns_to: LinkAddr(probe.0.wrapping_add(13)),
+            registers,
+            cfa: Some(0x1200),
+            slide: Slide::NONE,
+        };
+        let state = FrameState {
+            registers,
+            cfa: Some(0x1100),
+            slide: Slide::NONE,
+            memory: &memory,
+            callers: &[Some(caller.clone()), Some(caller)],
+        };
+        let _ = image.variables(probe, &state);
+        let _ = image.caller_registers(probe, &state);
+    }
+    let _ = image.type_of_variable("a");
 }
 
 fn index(data: &[u8], folder: &Path) {

@@ -2,7 +2,7 @@
 
 use colinux_driver::machine::Machine;
 use colinux_symbols::btf::Type;
-use colinux_symbols::dwarf::{FrameRegisters, FrameState, TypeName, Variable};
+use colinux_symbols::dwarf::{CallerState, FrameRegisters, FrameState, TypeName, Variable};
 use colinux_symbols::unwind::{Method, Stack, StackFrame, switched_registers};
 use colinux_symbols::{DebugImage, Gva, Resolver, Slide, TypeId};
 
@@ -48,6 +48,54 @@ pub(crate) fn of_stack(
         .image_path()
         .and_then(|path| DebugImage::open(path, None).ok());
     let memory = printer.memory();
+    let states = states(stack, first, kernel.as_ref(), resolver, &printer);
+    let frames = stack.frames.iter().zip(&states).enumerate();
+    let shown = frames.map(|(at, (frame, state))| {
+        let Some(CallerState {
+            image,
+            registers,
+            cfa,
+            slide,
+            ..
+        }) = state
+        else {
+            return Vec::new();
+        };
+        let callers = states.iter().zip(&stack.frames).skip(at + 1);
+        let callers: Vec<_> = callers
+            .map(|(state, frame)| {
+                state
+                    .clone()
+                    .filter(|state| is_call(frame) && state.is_sure())
+            })
+            .collect();
+        let state = FrameState {
+            registers: *registers,
+            cfa: *cfa,
+            slide: *slide,
+            memory,
+            callers: &callers,
+        };
+        // Damaged debug information is as good as none.
+        let found = image.variables(frame.lookup_ip().link(*slide), &state);
+        let show = |variables: Vec<Variable>| {
+            let shown = variables.into_iter().map(|v| show(v, &printer));
+            shown.collect()
+        };
+        found.unwrap_or_default().into_iter().map(show).collect()
+    });
+    shown.collect()
+}
+
+/// What is known of each frame of a stack; none where nothing describes its code.
+fn states<'i>(
+    stack: &Stack,
+    first: Option<FrameRegisters>,
+    kernel: Option<&'i DebugImage>,
+    resolver: &'i Resolver,
+    printer: &Printer<'_>,
+) -> Vec<Option<CallerState<'i>>> {
+    let memory = printer.memory();
     let mut all = Vec::new();
     let mut caller = FrameRegisters::default();
     // Below a frame that was guessed everything is.
@@ -67,28 +115,28 @@ pub(crate) fn of_stack(
         let cfa = stack
             .frames
             .get(at + 1)
-            .filter(|next| is_sure && is_call(next));
-        let image = image(frame, kernel.as_ref(), resolver);
-        let state = FrameState {
-            registers,
-            cfa: cfa.map(|next| next.sp.0),
-            slide: image.map_or(Slide::NONE, |i| i.1),
-            memory,
-        };
-        let Some((image, slide)) = image else {
+            .filter(|next| is_sure && is_call(next))
+            .map(|next| next.sp.0);
+        let Some((image, slide)) = image(frame, kernel, resolver) else {
             caller = FrameRegisters::default();
-            all.push(Vec::new());
+            all.push(None);
             continue;
         };
-        let link = frame.lookup_ip().link(slide);
-        caller = image.caller_registers(link, &state);
-        // Damaged debug information is as good as none.
-        let found = image.variables(link, &state).unwrap_or_default();
-        let show = |variables: Vec<Variable>| {
-            let shown = variables.into_iter().map(|v| show(v, &printer));
-            shown.collect()
+        let state = FrameState {
+            registers,
+            cfa,
+            slide,
+            memory,
+            callers: &[],
         };
-        all.push(found.into_iter().map(show).collect());
+        caller = image.caller_registers(frame.lookup_ip().link(slide), &state);
+        all.push(Some(CallerState {
+            image,
+            returns_to: frame.ip.link(slide),
+            registers,
+            cfa,
+            slide,
+        }));
     }
     all
 }

@@ -4,6 +4,7 @@
 //! `--emit-relocs` carries relocations for its debug sections, 300 MB of them, which the linker has
 //! applied already: they are left alone. Those of a module (a relocatable object) are applied.
 
+mod calls;
 mod cfi;
 mod lines;
 mod locate;
@@ -21,7 +22,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use gimli::{DebugFrame, DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId};
+use gimli::{DebugFrame, DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId, Unit};
 use object::elf;
 
 use crate::addr::LinkAddr;
@@ -30,7 +31,8 @@ use crate::error::SymbolError;
 use crate::image::{BuildId, Image};
 use crate::map::FileMap;
 
-pub use locate::{FrameRegisters, FrameState};
+use calls::Calls;
+pub use locate::{CallerState, FrameRegisters, FrameState};
 pub use types::TypeName;
 pub(crate) use unit::{NONE, UnitTable};
 pub use variables::Variable;
@@ -72,6 +74,7 @@ pub struct DebugImage {
     roots: OnceLock<Vec<(Range<u64>, usize)>>,
     units: OnceLock<Vec<usize>>,
     tables: Mutex<HashMap<usize, Arc<UnitTable>>>,
+    calls: Box<Calls>,
 }
 
 impl fmt::Debug for DebugImage {
@@ -144,6 +147,7 @@ impl DebugImage {
             roots: OnceLock::new(),
             units: OnceLock::new(),
             tables: Mutex::default(),
+            calls: Box::default(),
         };
         if this.section(SectionId::DebugInfo).is_empty() {
             return Err(SymbolError::Stripped);
@@ -214,10 +218,27 @@ impl DebugImage {
         Ok(table)
     }
 
+    /// The units that may have code at `addr`, the likeliest first.
+    fn units_of(&self, addr: u64) -> impl Iterator<Item = usize> + '_ {
+        let aranges = self.aranges.get_or_init(|| self.read_aranges());
+        let roots = || self.roots.get_or_init(|| self.read_roots());
+        let others = std::iter::once_with(roots).flat_map(move |roots| units_at(roots, addr));
+        units_at(aranges, addr).chain(others)
+    }
+
+    /// The unit at `offset`.
+    fn unit<'d>(
+        &self,
+        dwarf: &Dwarf<Slice<'d>>,
+        offset: usize,
+    ) -> Result<Unit<Slice<'d>>, SymbolError> {
+        let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset));
+        dwarf.unit(header.map_err(damaged)?).map_err(damaged)
+    }
+
     pub(crate) fn build_table(&self, offset: usize) -> Result<UnitTable, SymbolError> {
         let dwarf = self.dwarf();
-        let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(offset));
-        let unit = dwarf.unit(header.map_err(damaged)?).map_err(damaged)?;
+        let unit = self.unit(&dwarf, offset)?;
         UnitTable::build(self, &dwarf, &unit).map_err(damaged)
     }
 
@@ -230,21 +251,12 @@ impl DebugImage {
         if !self.text.contains(&addr.0) {
             return Ok(false);
         }
-        let aranges = self.aranges.get_or_init(|| self.read_aranges());
-        let mut found = false;
-        for offset in units_at(aranges, addr.0) {
-            found |= self.table(offset)?.frames(addr.0, visit);
-            if found {
-                return Ok(true);
-            }
-        }
-        let roots = self.roots.get_or_init(|| self.read_roots());
-        for offset in units_at(roots, addr.0) {
+        for offset in self.units_of(addr.0) {
             if self.table(offset)?.frames(addr.0, visit) {
                 return Ok(true);
             }
         }
-        Ok(found)
+        Ok(false)
     }
 
     fn read_aranges(&self) -> Vec<(Range<u64>, usize)> {

@@ -5,8 +5,9 @@ use gimli::{
     UnitOffset, Value, ValueType,
 };
 
-use super::Slice;
-use crate::addr::{GuestMemory, ReadExt, Slide};
+use super::calls::Passed;
+use super::{DebugImage, Slice};
+use crate::addr::{GuestMemory, LinkAddr, ReadExt, Slide};
 
 /// What is known of the general registers in a frame, by their DWARF numbers (x86-64 psABI,
 /// figure 3.36).
@@ -45,6 +46,24 @@ pub struct FrameState<'f> {
     pub slide: Slide,
     /// The guest's memory.
     pub memory: &'f dyn GuestMemory,
+    /// The frames that called it, nearest first; none in the place of one that is not known to
+    /// stand at a call, or that nothing describes.
+    pub callers: &'f [Option<CallerState<'f>>],
+}
+
+/// A frame that stands at a call.
+#[derive(Clone, Debug)]
+pub struct CallerState<'f> {
+    /// What describes its code.
+    pub image: &'f DebugImage,
+    /// Where the call returns to.
+    pub returns_to: LinkAddr,
+    /// The registers that calls leave as they are.
+    pub registers: FrameRegisters,
+    /// The stack pointer before the call that made the frame.
+    pub cfa: Option<u64>,
+    /// The slide of the code.
+    pub slide: Slide,
 }
 
 impl std::fmt::Debug for FrameState<'_> {
@@ -56,6 +75,13 @@ impl std::fmt::Debug for FrameState<'_> {
     }
 }
 
+impl CallerState<'_> {
+    /// It was not guessed.
+    pub const fn is_sure(&self) -> bool {
+        self.registers.0[FrameRegisters::SP].is_some()
+    }
+}
+
 /// Operations of one expression; a compiler's have some tens.
 const MAX_STEPS: u32 = 10_000;
 /// No variable of a kernel, whose stacks are 16 KiB, is larger.
@@ -63,11 +89,14 @@ const MAX_BYTES: u64 = 1 << 16;
 
 /// Evaluates expressions of one function in one frame.
 pub(super) struct Locator<'l, 'd> {
+    pub(super) image: &'l DebugImage,
     pub(super) dwarf: &'l Dwarf<Slice<'d>>,
     pub(super) unit: &'l Unit<Slice<'d>>,
     pub(super) addr: u64,
     pub(super) state: &'l FrameState<'l>,
     pub(super) frame_base: Option<u64>,
+    /// The function, inlined ones not counted.
+    pub(super) function: Option<UnitOffset>,
 }
 
 impl<'d> Locator<'_, 'd> {
@@ -125,7 +154,10 @@ impl<'d> Locator<'_, 'd> {
         }
     }
 
-    fn pieces(&self, expression: Expression<Slice<'d>>) -> Option<Vec<Piece<Slice<'d>>>> {
+    pub(super) fn pieces(
+        &self,
+        expression: Expression<Slice<'d>>,
+    ) -> Option<Vec<Piece<Slice<'d>>>> {
         let mut evaluation = expression.evaluation(self.unit.encoding());
         evaluation.set_max_iterations(MAX_STEPS);
         let mut result = evaluation.evaluate().ok()?;
@@ -172,7 +204,15 @@ impl<'d> Locator<'_, 'd> {
                 EvaluationResult::RequiresBaseType(at) => {
                     evaluation.resume_with_base_type(self.value_type(at)?)
                 }
-                // What the caller passed is not kept; the others are not of a kernel.
+                EvaluationResult::RequiresEntryValue(of) => {
+                    let value = self.entry_value(&of)?;
+                    evaluation.resume_with_entry_value(Value::Generic(value))
+                }
+                EvaluationResult::RequiresParameterRef(at) => {
+                    let value = self.passed(Passed::Parameter(at))?;
+                    evaluation.resume_with_parameter_ref(value)
+                }
+                // The others are not of a kernel.
                 _ => return None,
             };
             result = next.ok()?;

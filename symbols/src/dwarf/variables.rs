@@ -4,9 +4,10 @@ use gimli::{
     AttributeValue, DebuggingInformationEntry, DwTag, Dwarf, EntriesTreeIter, Unit, UnitOffset,
 };
 
+use super::calls::function_at;
 use super::locate::Locator;
 use super::types::{self, TypeName};
-use super::{DebugImage, FrameState, Slice, damaged, units_at};
+use super::{DebugImage, FrameState, Slice, damaged};
 use crate::addr::LinkAddr;
 use crate::error::SymbolError;
 
@@ -52,13 +53,9 @@ impl DebugImage {
         state: &FrameState<'_>,
     ) -> Result<Vec<Vec<Variable>>, SymbolError> {
         let dwarf = self.dwarf();
-        let aranges = self.aranges.get_or_init(|| self.read_aranges());
-        let roots = self.roots.get_or_init(|| self.read_roots());
-        for offset in units_at(aranges, addr.0).chain(units_at(roots, addr.0)) {
-            let at = gimli::DebugInfoOffset(offset);
-            let header = dwarf.debug_info.header_from_offset(at).map_err(damaged)?;
-            let unit = dwarf.unit(header).map_err(damaged)?;
-            let found = in_unit(&dwarf, &unit, addr.0, state).map_err(damaged)?;
+        for offset in self.units_of(addr.0) {
+            let unit = self.unit(&dwarf, offset)?;
+            let found = in_unit(self, &dwarf, &unit, addr.0, state).map_err(damaged)?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -68,29 +65,27 @@ impl DebugImage {
 }
 
 fn in_unit<'d>(
+    image: &DebugImage,
     dwarf: &Dwarf<Slice<'d>>,
     unit: &Unit<Slice<'d>>,
     addr: u64,
     state: &FrameState<'_>,
 ) -> gimli::Result<Vec<Vec<Variable>>> {
+    let function = function_at(dwarf, unit, addr);
     let mut locator = Locator {
+        image,
         dwarf,
         unit,
         addr,
         state,
         frame_base: None,
+        function,
     };
     let mut next = None;
-    let mut tree = unit.entries_tree(None)?;
-    let mut functions = tree.root()?.children();
-    while let Some(child) = functions.next()? {
-        let entry = child.entry();
-        if entry.tag() == gimli::DW_TAG_subprogram && covers(dwarf, unit, entry, addr) {
-            let base = entry.attr_value(gimli::DW_AT_frame_base);
-            locator.frame_base = base.and_then(|base| locator.base(base));
-            next = Some((entry.offset(), entry.tag()));
-            break;
-        }
+    if let Some(at) = function {
+        let base = unit.entry(at)?.attr_value(gimli::DW_AT_frame_base);
+        locator.frame_base = base.and_then(|base| locator.base(base));
+        next = Some((at, gimli::DW_TAG_subprogram));
     }
     let mut scopes = Vec::new();
     while let Some((at, tag)) = next.take().filter(|_| scopes.len() < MAX_DEPTH) {
@@ -115,7 +110,7 @@ fn in_unit<'d>(
     Ok(frames)
 }
 
-fn covers<'d>(
+pub(super) fn covers<'d>(
     dwarf: &Dwarf<Slice<'d>>,
     unit: &Unit<Slice<'d>>,
     entry: &Entry<'d>,
@@ -202,7 +197,7 @@ fn origin(entry: &Entry<'_>) -> Option<UnitOffset> {
 }
 
 /// An attribute of the entry or of what it is an instance of.
-fn attribute<'d>(
+pub(super) fn attribute<'d>(
     unit: &Unit<Slice<'d>>,
     entry: &Entry<'d>,
     name: gimli::DwAt,
