@@ -60,6 +60,9 @@ impl Shared {
 /// What we can do that gdbstub does not know of.
 const MORE_FEATURES: &str = ";ConditionalBreakpoints+";
 
+/// What is said to a packet that cannot be read.
+const MALFORMED: &str = "E.this packet is malformed";
+
 /// Adds our features to the answer that lists gdbstub's.
 fn with_features(packet: Vec<u8>) -> Vec<u8> {
     match payload_of(&packet) {
@@ -113,6 +116,21 @@ fn conditions(payload: &str) -> Option<(u64, Vec<Condition>)> {
         found.push(Condition::new(&code?));
     }
     Some((address, found))
+}
+
+/// Whether a packet that reads something has the shape that gdbstub insists on: it hangs up otherwise,
+/// and people type packets (`maintenance packet`).
+fn is_well_formed(payload: &str) -> bool {
+    let hex = |text: &str| {
+        (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let pair = |text: &str| text.split_once(',').is_some_and(|(a, b)| hex(a) && hex(b));
+    match (payload.as_bytes().first(), payload.get(1..)) {
+        (Some(b'm'), Some(rest)) => pair(rest),
+        (Some(b'p'), Some(rest)) => hex(rest.split(';').next().unwrap_or_default()),
+        _ if payload.starts_with("qXfer:") => payload.rsplit(':').next().is_some_and(pair),
+        _ => true,
+    }
 }
 
 /// A packet on the wire: the payload between `$` and `#`, and two digits of its sum.
@@ -170,6 +188,11 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
         {
             self.answered = Some(String::new());
             self.passed.extend(command);
+            return Ok(());
+        }
+        // The list of features may be left out.
+        if text == Some("qSupported") {
+            self.passed.extend(framed("qSupported:"));
             return Ok(());
         }
         match self.answer(payload) {
@@ -240,6 +263,7 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
             // There is one thread, so it does not matter which are meant.
             (b'H', Some("Hc-1" | "Hc0" | "Hcp1.-1" | "Hcp0.0" | "Hcp1.0")) => Some("OK".to_owned()),
             (b'G' | b'P' | b'M', _) => Some(READ_ONLY.to_owned()),
+            (b'm' | b'p' | b'q', Some(text)) if !is_well_formed(text) => Some(MALFORMED.to_owned()),
             (b'X', _) => {
                 // No bytes: only asks whether the packet is known.
                 let none = payload.ends_with(b",0:");
@@ -352,6 +376,8 @@ mod tests {
 
     #[test]
     fn what_gdbstub_knows_passes_through_unchanged() {
+        let (passed, _, _) = through(b"$qSupported#37");
+        assert_eq!(passed, framed("qSupported:"));
         let bytes = b"+$qSupported:swbreak+#00\x03$m0,4#fd-+";
         assert_eq!(through(bytes).0, bytes);
     }
@@ -365,6 +391,10 @@ mod tests {
             ("$X0,0:#00", "OK"),
             ("$Qqemu.sstepbits#00", "ENABLE=1,NOIRQ=2,NOTIMER=4"),
             ("$qqemu.PhyMemMode#00", "0"),
+            ("$mzz#00", MALFORMED),
+            ("$m10,#00", MALFORMED),
+            ("$p#00", MALFORMED),
+            ("$qXfer:auxv:read::0#00", MALFORMED),
         ] {
             let (passed, answered, _) = through(packet.as_bytes());
             assert!(passed.is_empty());
