@@ -71,7 +71,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     found
 }
 
-fn message<'b>(bytes: &'b [u8], number: u64) -> Option<&'b [u8]> {
+fn message(bytes: &[u8], number: u64) -> Option<&[u8]> {
     fields(bytes)
         .into_iter()
         .find_map(|(n, field)| match field {
