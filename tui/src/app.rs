@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use colinux_replay::Mark;
 use colinux_tracer::{EndedFacility, Facility, Reader, TraceError};
@@ -26,10 +26,6 @@ use crate::work::{Counter, News, Worker, console, kernel, lanes, machine, scan};
 
 /// Bytes of memory that are fetched for the panel.
 const MEMORY_BYTES: usize = 4096;
-/// A file that has grown within this time is being written.
-const GROWS_WITHIN: Duration = Duration::from_secs(10);
-/// Events that a list skips, rather than reads, while it follows a recording.
-const JUMP_FROM: u64 = 2000;
 /// Steps that wait for the one before them.
 const STEPS_MOST: usize = 100;
 
@@ -231,12 +227,6 @@ impl App {
         }
     }
 
-    /// Whether the recording is being made. Who makes it holds a lock, or is seen to write.
-    pub(crate) fn is_live(&self) -> bool {
-        let grows = self.grown.is_some_and(|at| at.elapsed() < GROWS_WITHIN);
-        (self.is_written || grows) && !matches!(self.reader.end(), Ok(Some(_)))
-    }
-
     /// What is known of the file from its index.
     pub(crate) fn facts(&mut self) {
         let end = self.reader.end().ok().flatten();
@@ -417,33 +407,6 @@ impl App {
         for id in [ListId::Events, ListId::Log] {
             if !self.model.list_mut(id).choose_tick(mark.tick) {
                 self.window(id, Anchor::Tick(mark.tick));
-            }
-        }
-        self.bring_into_view();
-    }
-
-    /// Goes along with the end of a recording that is being made. The machine there is not shown: to
-    /// replay each time would be to replay all the time.
-    pub(crate) fn follow(&mut self) {
-        self.stop_walking();
-        self.arrive(Mark::at(self.model.file.last_tick));
-        self.model.moment = None;
-        self.model.following = true;
-    }
-
-    /// The recording that is followed has grown.
-    pub(crate) fn follow_on(&mut self) {
-        let last = self.model.file.last_tick;
-        self.model.cursor = Mark::at(last);
-        for id in [ListId::Events, ListId::Log] {
-            let events = self.model.file.events;
-            let list = self.model.list_mut(id);
-            let newest = list.rows.back().map_or(0, |row| row.number);
-            // What comes after the rows that are here is asked for anyway, unless that is much.
-            if list.tail && (id == ListId::Log || events - newest < JUMP_FROM) {
-                list.choose_last();
-            } else {
-                self.window(id, Anchor::Tick(last));
             }
         }
         self.bring_into_view();

@@ -3,20 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use colinux_replay::{Halt, Mark};
+use colinux_replay::Halt;
 
 use crate::app::{App, panel_of};
 use crate::list::ListId;
 use crate::panel::Panel;
-use crate::work::file::{Fate, Growth};
 use crate::work::machine::MachineNews;
 use crate::work::scan::{Found, ScanNews};
 use crate::work::{News, lanes, machine, scan};
 
-/// Time between two looks at a file that is being written.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// Time between two looks whether a finished file was replaced.
-const LOOK_EVERY_FINISHED: Duration = Duration::from_secs(5);
 /// Time between two drawings of a timeline that is followed.
 const DRAW_EVERY: Duration = Duration::from_secs(2);
 /// Tasks that the timeline asks for.
@@ -211,88 +206,6 @@ impl App {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn look_after_file(&mut self) {
-        let every = if self.model.file.live {
-            LOOK_EVERY
-        } else {
-            LOOK_EVERY_FINISHED
-        };
-        if !self.looking && self.looked.elapsed() > every {
-            self.looking = true;
-            let reader = Box::new(self.reader.clone());
-            let identity = self.identity.clone();
-            self.windows.ask(scan::Job::Refresh(reader, identity));
-        }
-    }
-
-    fn hear_growth(&mut self, growth: Growth) {
-        self.looking = false;
-        self.looked = Instant::now();
-        self.identity = growth.identity;
-        if self.model.file.fate != Fate::There && growth.fate == Fate::There {
-            // What was cut short and grows again is another recording.
-            return;
-        }
-        if self.model.file.fate != growth.fate {
-            self.model.file.fate = growth.fate;
-            if let Some(sentence) = growth.fate.sentence() {
-                self.model.alarm(sentence);
-            }
-        }
-        if let Some(trouble) = growth.trouble {
-            self.model.alarm(trouble);
-            return;
-        }
-        let grown = growth.reader.chunks().len() != self.reader.chunks().len();
-        self.is_written = growth.written;
-        if grown {
-            self.grown = Some(Instant::now());
-            self.reader = growth.reader;
-        }
-        let was_live = self.model.file.live;
-        if grown || was_live != self.is_live() {
-            self.take_growth(was_live);
-        }
-    }
-
-    /// The recording is longer than it was, or whoever made it does so no more.
-    fn take_growth(&mut self, was_live: bool) {
-        let showed_all = self.model.span.1 == self.model.whole().1;
-        self.facts();
-        let live = self.model.file.live;
-        self.flags_due = true;
-        if !was_live && !live {
-            // Notes and checkpoints alone are added to a finished recording.
-            return;
-        }
-        self.machine
-            .ask(machine::Job::Reader(Box::new(self.reader.clone())));
-        self.model.events.grown();
-        self.model.log.grown();
-        self.count(ListId::Events);
-        if showed_all {
-            self.model.span = (self.model.span.0, self.model.whole().1);
-        }
-        let followed = self.model.following;
-        if live && followed {
-            self.follow_on();
-        }
-        if live {
-            return;
-        }
-        self.model.following = false;
-        self.no_more_typing();
-        if self.reader.is_complete() {
-            self.model.say("the recording is finished");
-        } else {
-            self.model
-                .alarm("whoever made this recording is gone; what was written is shown");
-        }
-        if followed {
-            self.go(Mark::at(self.model.file.last_tick));
         }
     }
 

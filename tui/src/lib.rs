@@ -12,6 +12,7 @@ pub mod console;
 pub mod density;
 pub mod describe;
 pub mod filter;
+mod follow;
 mod hear;
 mod input;
 pub mod key;
