@@ -274,7 +274,7 @@ impl Machine {
         let core = &mut self.core;
         let trail = core.trail.as_mut()?.take();
         core.tlb.drop_writes();
-        core.tlb.forget_fetches();
+        core.tlb.fetch_anew();
         Some(trail)
     }
 

@@ -1,6 +1,6 @@
 //! `stats`: what a recording holds, counted.
 
-use colinux_driver::jit::TierStats;
+use colinux_driver::jit::{LEAVES, TierStats};
 use colinux_replay::session::Progress;
 use colinux_replay::{NoSink, Session};
 use colinux_tracer::{EventMask, Levels, Reader};
@@ -61,8 +61,12 @@ fn native_share(ticks: u64, stats: &TierStats) -> f64 {
 }
 
 fn vcpu_json(ticks: u64, stats: &TierStats) -> serde_json::Value {
-    let codes: Vec<_> = (stats.by_code.iter())
-        .map(|(code, count)| json!({ "code": code, "count": count }))
+    let codes = |counts: &[(String, u64)]| -> Vec<serde_json::Value> {
+        let row = |(code, count): &(String, u64)| json!({ "code": code, "count": count });
+        counts.iter().map(row).collect()
+    };
+    let leaves: Vec<_> = (LEAVES.iter().zip(stats.leaves))
+        .map(|(reason, count)| json!({ "reason": reason, "count": count }))
         .collect();
     json!({
         "ticks": ticks,
@@ -76,20 +80,22 @@ fn vcpu_json(ticks: u64, stats: &TierStats) -> serde_json::Value {
         "blocks_invalidated": stats.invalidated,
         "flushes": stats.flushes,
         "code_bytes": stats.code_bytes,
-        "by_code": codes,
+        "leaves": leaves,
+        "by_code": codes(&stats.by_code),
+        "slow_by_code": codes(&stats.slow_by_code),
     })
 }
 
 fn vcpu_text(ticks: u64, stats: &TierStats, report: &Report) {
     let interpreted = ticks.saturating_sub(stats.ticks);
-    let row = |name: &str, value: u64| report.line(format!("{name:<34} {:>16}", grouped(value)));
+    let row = |name: &str, value: u64| report.line(format!("{name:<42} {:>16}", grouped(value)));
     row("instructions", ticks);
     row("  in blocks not translated", interpreted);
     row("  in translated code", stats.ticks);
     row("    left to tier 0", stats.calls);
     row("    with a slow memory access", stats.slow_accesses);
     report.line(format!(
-        "{:<34} {:>14.3} %",
+        "{:<42} {:>14.3} %",
         "on the host's own CPU",
         native_share(ticks, stats)
     ));
@@ -99,14 +105,18 @@ fn vcpu_text(ticks: u64, stats: &TierStats, report: &Report) {
     row("blocks thrown away", stats.invalidated);
     row("times all were thrown away", stats.flushes);
     row("bytes of host code", stats.code_bytes);
-    if !stats.by_code.is_empty() {
-        report.line("");
-        report.line(format!(
-            "{:<34} {:>16}",
-            "left to tier 0 most often", "count"
-        ));
-    }
-    for (code, count) in stats.by_code.iter().take(CODES_SHOWN) {
-        row(code, *count);
-    }
+    let table = |title: &str, rows: &[(String, u64)]| {
+        if !rows.is_empty() {
+            report.line("");
+            report.line(format!("{title:<42} {:>16}", "count"));
+        }
+        for (code, count) in rows.iter().take(CODES_SHOWN) {
+            row(code, *count);
+        }
+    };
+    let leaves = LEAVES.iter().map(|&name| name.to_owned());
+    let leaves: Vec<_> = leaves.zip(stats.leaves).collect();
+    table("translated code was left because", &leaves);
+    table("left to tier 0 most often", &stats.by_code);
+    table("a slow memory access most often", &stats.slow_by_code);
 }

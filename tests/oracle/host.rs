@@ -32,8 +32,9 @@ const VECTOR_BREAKPOINT: u64 = 3;
 const VECTOR_PAGE_FAULT: u64 = 14;
 /// Bit of a page fault's error code: an instruction fetch.
 const FETCH: u64 = 1 << 4;
-/// Where the child can write its code pages.
-const CODE_ALIAS: u64 = CODE + 0x1000_0000;
+/// Where the child can write its code pages: at an address that none of the patterned values in
+/// registers, which bit strings reach far with, makes.
+const CODE_ALIAS: u64 = 0x2b6d_93c5_a000;
 /// The child gives up after so many seconds.
 const CHILD_SECONDS: u32 = 120;
 const ALTERNATE_STACK_BYTES: usize = 256 << 10;

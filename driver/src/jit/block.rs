@@ -11,15 +11,18 @@ use super::flags::FlagState;
 use super::form::{Form, Shape, Touch};
 use super::group::Group;
 use super::state::Native;
-use super::trampoline::{Site, Trampolines, env, guest, native, pinned};
+use super::trampoline::{
+    INDIRECT, NO_CELL, Site, Trampolines, aim_at_target, env, generation, guest, native, pinned,
+    segment_base, target_field,
+};
 use crate::core::Core;
-use crate::cpu::state::{Cpu, REG_BLOCK, REG_ZERO, Segment, seg};
+use crate::cpu::state::{REG_BLOCK, REG_ZERO, seg};
 use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::mem::tlb::{FAST_ENTRIES, FastEntry, Tlb};
 use crate::x86::op::{ADDR32, Op};
 
 /// Entries of a table of jump targets.
-pub(super) const JUMPS: usize = 4096;
+pub(super) const JUMPS: usize = 1 << 14;
 
 /// An entry of a table of jump targets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +33,8 @@ pub(super) struct JumpTarget {
     pub(super) code: u64,
     /// The fetch generation for which this holds; none is zero.
     pub(super) generation: u64,
-    pub(super) reserved: u64,
+    /// RAM offset of the page it is on.
+    pub(super) page: u64,
 }
 
 /// What one instruction left to be put behind the block.
@@ -41,6 +45,18 @@ struct SlowPath {
     insns: RangeInclusive<usize>,
     /// Where to go on, and whether the processor has to have the flags there.
     after: Option<(usize, bool)>,
+}
+
+/// A look among the jump targets that found one of an earlier generation, or none.
+#[derive(Debug)]
+struct Miss {
+    insn: usize,
+    stale: Fixup,
+    unknown: Fixup,
+    /// Where to go on once the target holds again.
+    found: usize,
+    /// What the instruction adds to RSP; `None`: tier 0 does it.
+    drop: Option<i32>,
 }
 
 /// An exit of a block by a direct jump.
@@ -69,6 +85,7 @@ pub(super) struct Builder<'a> {
     user: usize,
     /// Offset of the block in its page.
     in_page: u64,
+    misses: Vec<Miss>,
     slow: Vec<SlowPath>,
     slow_now: Option<SlowPath>,
     groups: &'a [Group],
@@ -80,7 +97,7 @@ pub(super) struct Builder<'a> {
     /// The operand's displacement from S1.
     pub(super) at: i32,
     pub(super) exits: Vec<ExitCell>,
-    far_exits: Vec<(usize, Fixup)>,
+    far_exits: Vec<(usize, [Fixup; 2])>,
 }
 
 /// Everything a translation starts from.
@@ -105,18 +122,6 @@ fn tlb(user: usize, field: usize) -> i32 {
     env(at).disp
 }
 
-/// The fetch generation.
-fn generation(user: usize) -> Mem {
-    env(offset_of!(Core, tlb) + offset_of!(Tlb, fetch_generations) + 8 * user)
-}
-
-fn segment_base(which: u8) -> Mem {
-    env(offset_of!(Core, cpu)
-        + offset_of!(Cpu, segs)
-        + which as usize * size_of::<Segment>()
-        + offset_of!(Segment, base))
-}
-
 impl<'a> Builder<'a> {
     pub(super) fn new(
         input: Input<'a>,
@@ -136,6 +141,7 @@ impl<'a> Builder<'a> {
             sites: input.sites,
             user: input.user,
             in_page: input.in_page,
+            misses: Vec::new(),
             slow: Vec::new(),
             slow_now: None,
             groups: input.groups,
@@ -170,17 +176,55 @@ impl<'a> Builder<'a> {
             self.flags.save(&mut self.asm);
             self.exit(last.next() as i64);
         }
+        for miss in std::mem::take(&mut self.misses) {
+            self.missed(miss);
+        }
         for slow in std::mem::take(&mut self.slow) {
             self.slow_path(slow);
         }
         self.asm.bind(out_of_budget);
         self.asm.alu_store_imm(Alu::Add, budget, count as i32);
-        self.asm.mov_imm(S1, -1);
-        self.asm
-            .store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
-        self.asm.jmp_address(self.trampolines.boundary);
+        self.leave_by(NO_CELL);
         self.unlinked_exits();
         Some(())
+    }
+
+    /// Out of translated code, at the boundary of a block.
+    fn leave_by(&mut self, cell: u32) {
+        self.asm.mov_imm(S1, cell as i32);
+        let exit_cell = native(offset_of!(Native, exit_cell));
+        self.asm.store_sized(exit_cell, S1, 4);
+        self.asm.jmp_address(self.trampolines.boundary);
+    }
+
+    /// Behind the block: what a look among the jump targets did not find.
+    fn missed(&mut self, miss: Miss) {
+        let a = &mut self.asm;
+        a.bind(miss.stale);
+        a.call_address(self.trampolines.revalidate[self.user]);
+        // Leaves the flags.
+        a.load(S1, target_field(offset_of!(JumpTarget, rip)));
+        a.jcc_back(cc::E, miss.found);
+        a.bind(miss.unknown);
+        let tier_zero = if let Some(drop) = miss.drop {
+            // The address must be canonical.
+            a.mov(S2, S1);
+            a.shift_imm(true, 4, S2, 16);
+            a.shift_imm(true, 7, S2, 16);
+            a.alu(true, Alu::Cmp, S2, S1);
+            let bad = a.jcc(cc::NE);
+            if drop != 0 {
+                a.lea(GUEST_SP, Mem::at(GUEST_SP, drop));
+            }
+            a.store(guest(REG_BLOCK), S1);
+            self.leave_by(INDIRECT);
+            bad
+        } else {
+            a.jmp()
+        };
+        let mut slow = SlowPath::new(miss.insn..=miss.insn);
+        slow.fixups.push(tier_zero);
+        self.slow.push(slow);
     }
 
     fn slow_path(&mut self, slow: SlowPath) {
@@ -349,9 +393,8 @@ impl<'a> Builder<'a> {
         self.slow_if(i, cc::NE);
     }
 
-    /// Turns the linear address in S1 into a host pointer, or leaves for tier 0.
-    pub(super) fn access(&mut self, i: usize, touch: Touch, size: u64) {
-        self.flags.save(&mut self.asm);
+    /// Makes S2 find the TLB entry of the linear address in a register: its tag, and where the page is.
+    pub(super) fn entry_of(&mut self, address: u8, touch: Touch) -> (Mem, Mem) {
         let tag = match touch {
             Touch::Read => offset_of!(FastEntry, read_tag),
             Touch::Write => offset_of!(FastEntry, write_tag),
@@ -361,22 +404,22 @@ impl<'a> Builder<'a> {
             index: Some((S2, 0)),
             disp: tlb(self.user, field),
         };
-        let (tag, host) = (entry(tag), entry(offset_of!(FastEntry, host)));
+        let fields = (entry(tag), entry(offset_of!(FastEntry, host)));
         let a = &mut self.asm;
-        a.mov(S2, S1);
+        a.mov(S2, address);
         // Page number times the size of an entry.
-        a.shift_imm(
-            true,
-            5,
-            S2,
-            12 - size_of::<FastEntry>().trailing_zeros() as u8,
-        );
-        a.alu_imm(
-            false,
-            Alu::And,
-            S2,
-            ((FAST_ENTRIES - 1) * size_of::<FastEntry>()) as i32,
-        );
+        let entry_shift = size_of::<FastEntry>().trailing_zeros() as u8;
+        a.shift_imm(true, 5, S2, 12 - entry_shift);
+        let mask = (FAST_ENTRIES - 1) << entry_shift;
+        a.alu_imm(false, Alu::And, S2, mask as i32);
+        fields
+    }
+
+    /// Turns the linear address in S1 into a host pointer, or leaves for tier 0.
+    pub(super) fn access(&mut self, i: usize, touch: Touch, size: u64) {
+        self.flags.save(&mut self.asm);
+        let (tag, host) = self.entry_of(S1, touch);
+        let a = &mut self.asm;
         a.alu_load(Alu::Sub, S1, tag);
         a.alu_imm(true, Alu::Cmp, S1, (PAGE_SIZE - size) as i32);
         self.slow_if(i, cc::A);
@@ -416,22 +459,28 @@ impl<'a> Builder<'a> {
         S2
     }
 
-    /// Looks the address in S1 up among the jump targets; S2 is the entry. If it is not there,
-    /// tier 0 does the instruction.
-    pub(super) fn find_target(&mut self, i: usize) {
-        let field = |offset: usize| Mem::at(S2, offset as i32);
+    /// Looks the address in S1 up among the jump targets; S2 is the entry. If it is not there, it is
+    /// looked up outside after `drop` has been added to RSP, or tier 0 does the instruction.
+    pub(super) fn find_target(&mut self, i: usize, drop: Option<i32>) {
         let a = &mut self.asm;
-        a.mov32(S2, S1);
-        a.alu_imm(false, Alu::And, S2, (JUMPS - 1) as i32);
-        a.shift_imm(false, 4, S2, size_of::<JumpTarget>().trailing_zeros() as u8);
-        a.alu_load(Alu::Add, S2, native(offset_of!(Native, jumps)));
-        a.alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, rip)));
-        self.slow_if(i, cc::NE);
-        self.asm.load(S1, generation(self.user));
-        self.asm
-            .alu_load(Alu::Cmp, S1, field(offset_of!(JumpTarget, generation)));
-        self.slow_if(i, cc::NE);
-        self.asm.load(S1, field(offset_of!(JumpTarget, rip)));
+        aim_at_target(a);
+        a.alu_load(Alu::Cmp, S1, target_field(offset_of!(JumpTarget, rip)));
+        let unknown = a.jcc(cc::NE);
+        a.load(S1, generation(self.user));
+        a.alu_load(
+            Alu::Cmp,
+            S1,
+            target_field(offset_of!(JumpTarget, generation)),
+        );
+        let stale = a.jcc(cc::NE);
+        a.load(S1, target_field(offset_of!(JumpTarget, rip)));
+        self.misses.push(Miss {
+            insn: i,
+            stale,
+            unknown,
+            found: a.position(),
+            drop,
+        });
     }
 
     /// Goes to the target in S1, found at S2.
@@ -444,19 +493,26 @@ impl<'a> Builder<'a> {
     /// Leaves the block for a place relative to its start. Flags must have been saved.
     pub(super) fn exit(&mut self, offset: i64) {
         let cell = self.buffer.new_cell();
-        if offset != 0 {
-            self.asm
-                .alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
-        }
+        let address = self.buffer.cell_address(cell);
         let in_page = (self.in_page as i64).wrapping_add(offset);
         let near = (0..=PAGE_MASK as i64).contains(&in_page);
-        let address = self.buffer.cell_address(cell);
-        if !near {
-            self.asm.load(S2, generation(self.user));
-            self.asm
-                .cmp_cell(S2, address + offset_of!(Cell, generation) as u64);
-            let fixup = self.asm.jcc(cc::NE);
-            self.far_exits.push((self.exits.len(), fixup));
+        if near {
+            if offset != 0 {
+                self.asm
+                    .alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
+            }
+        } else {
+            let key = |field: usize| address + field as u64;
+            let a = &mut self.asm;
+            a.load(S2, guest(REG_BLOCK));
+            a.lea(S2, Mem::at(S2, offset as i32));
+            a.store(guest(REG_BLOCK), S2);
+            a.cmp_cell(S2, key(offset_of!(Cell, rip)));
+            let other = a.jcc(cc::NE);
+            a.load(S2, generation(self.user));
+            a.cmp_cell(S2, key(offset_of!(Cell, generation)));
+            let stale = a.jcc(cc::NE);
+            self.far_exits.push((self.exits.len(), [other, stale]));
         }
         self.asm.jmp_cell(address);
         self.exits.push(ExitCell {
@@ -469,14 +525,17 @@ impl<'a> Builder<'a> {
     fn unlinked_exits(&mut self) {
         let far = std::mem::take(&mut self.far_exits);
         for n in 0..self.exits.len() {
-            for (_, fixup) in far.iter().filter(|(exit, _)| *exit == n) {
-                self.asm.bind(*fixup);
+            for fixup in far.iter().filter(|(exit, _)| *exit == n).flat_map(|f| f.1) {
+                self.asm.bind(fixup);
             }
             self.exits[n].unlinked = self.asm.address(self.asm.position());
-            self.asm.mov_imm(S1, self.exits[n].cell as i32);
-            self.asm
-                .store_sized(native(offset_of!(Native, exit_cell)), S1, 4);
-            self.asm.jmp_address(self.trampolines.boundary);
+            let cell = self.exits[n].cell;
+            if self.exits[n].near {
+                self.leave_by(cell);
+            } else {
+                self.asm.mov_imm(S1, cell as i32);
+                self.asm.jmp_address(self.trampolines.chase[self.user]);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 /// Bytes of code at most; when they are used up, everything is translated anew.
 const CODE_BYTES: usize = 64 << 20;
 /// Bytes of the cells jumps between blocks go through, behind the code.
-const CELL_BYTES: usize = 8 << 20;
+const CELL_BYTES: usize = 16 << 20;
 
 /// The code memory of one machine.
 #[derive(Debug)]
@@ -29,8 +29,23 @@ pub(super) struct CodeBuffer {
 pub(super) struct Cell {
     /// Where the jump goes.
     pub(super) target: u64,
-    /// The fetch generation for which it may, where that matters.
+    /// The fetch generation for which it may, where that matters...
     pub(super) generation: u64,
+    /// ... and the address it is for: the same code may run at several.
+    pub(super) rip: u64,
+    pub(super) reserved: u64,
+}
+
+impl Cell {
+    /// A jump that is not linked.
+    pub(super) fn unlinked(target: u64) -> Self {
+        Cell {
+            target,
+            generation: 0,
+            rip: 0,
+            reserved: 0,
+        }
+    }
 }
 
 impl CodeBuffer {
@@ -101,6 +116,11 @@ impl CodeBuffer {
         (self.cells - 1) as u32
     }
 
+    /// Address of the first cell.
+    pub(super) fn cells(&self) -> u64 {
+        self.cell_address(0)
+    }
+
     /// Address of a cell.
     pub(super) fn cell_address(&self, cell: u32) -> u64 {
         (self.run + CODE_BYTES + cell as usize * size_of::<Cell>()) as u64
@@ -110,7 +130,7 @@ impl CodeBuffer {
     pub(super) fn set_cell(&mut self, cell: u32, value: Cell) {
         assert!((cell as usize) < self.cells);
         let at = std::ptr::with_exposed_provenance_mut::<Cell>(self.cell_address(cell) as usize);
-        // SAFETY: inside the cells, as just checked; aligned, since cells are 16 bytes apart.
+        // SAFETY: inside the cells, as just checked; aligned, since cells are 32 bytes apart.
         unsafe { at.write(value) };
     }
 }

@@ -321,6 +321,12 @@ impl Asm {
         }
     }
 
+    /// `test dword [m], imm`.
+    pub(super) fn test_mem32(&mut self, m: Mem, imm: u32) {
+        self.rm(&[], false, &[0xf7], 0, m, false);
+        self.imm32(imm as i32);
+    }
+
     /// `cmp` of a memory operand of 1, 2, 4 or 8 bytes with zero.
     pub(super) fn cmp_zero_sized(&mut self, m: Mem, size: u64) {
         match size {
@@ -371,6 +377,12 @@ impl Asm {
         Fixup(self.code.len())
     }
 
+    pub(super) fn jcc_back(&mut self, cc: u8, position: usize) {
+        self.bytes(&[0x0f, 0x80 | cc]);
+        let distance = position as i64 - (self.code.len() as i64 + 4);
+        self.imm32(distance as i32);
+    }
+
     pub(super) fn jmp(&mut self) -> Fixup {
         self.bytes(&[0xe9, 0, 0, 0, 0]);
         Fixup(self.code.len())
@@ -386,6 +398,10 @@ impl Asm {
         self.code.push(0xe9);
         let distance = position as i64 - (self.code.len() as i64 + 4);
         self.imm32(distance as i32);
+    }
+
+    pub(super) fn call_back(&mut self, position: usize) {
+        self.call_address(self.address(position));
     }
 
     fn relative(&mut self, target: u64) {
@@ -421,6 +437,16 @@ impl Asm {
     pub(super) fn jmp_cell(&mut self, cell: u64) {
         self.bytes(&[0xff, 0x25]);
         self.relative(cell);
+    }
+
+    pub(super) fn push(&mut self, r: u8) {
+        self.rex(false, 0, 0, r, false);
+        self.code.push(0x50 | r & 7);
+    }
+
+    pub(super) fn pop(&mut self, r: u8) {
+        self.rex(false, 0, 0, r, false);
+        self.code.push(0x58 | r & 7);
     }
 
     /// `cmp r, [address]`, 64 bits.

@@ -4,7 +4,8 @@ use iced_x86::{Code, Instruction, Mnemonic as N, OpKind, Register, RflagsBits as
 
 use super::flags::{ALL, Overflow};
 use super::trampoline::pinned;
-use crate::x86::op::{Op, STACK32};
+use crate::cpu::state::seg;
+use crate::x86::op::{ADDR32, Op, REP, REPNE, STACK32};
 
 /// How an instruction is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,13 @@ pub(super) enum Form {
     Selector,
     /// CLI, CLD and STD.
     SystemFlag,
+    /// STI, which is tier 0's while an interrupt waits.
+    EnableInterrupts,
+    SwapGs,
+    PushMemory,
+    /// STOS and MOVS with a repetition that stays in one page.
+    Fill,
+    Copy,
     /// BT and its kin, with memory and an offset in a register.
     BitString,
     /// Moves, integers, bits and floats in XMM registers.
@@ -110,6 +118,9 @@ impl Shape {
                     | Form::PushFlags
                     | Form::Divide
                     | Form::SystemFlag
+                    | Form::EnableInterrupts
+                    | Form::Fill
+                    | Form::Copy
                     | Form::Pop
                     | Form::Leave
                     | Form::Jump
@@ -304,6 +315,12 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
             s.sets[0] = true;
             full(s, false, Overflow::Host);
         }
+        N::Cmpxchg16b => {
+            s.form = Form::Plain;
+            s.sets[0] = true;
+            s.writes = F::ZF;
+            s.aligned = true;
+        }
         N::Xchg => {
             let pinned_register = insn.op_kind(1) == OpKind::Register
                 && pinned(number(insn.op1_register())).is_some();
@@ -335,6 +352,11 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
         N::Pushfq => s.form = Form::PushFlags,
         N::Cld | N::Std => s.form = Form::SystemFlag,
         N::Cli if !mode.user => s.form = Form::SystemFlag,
+        N::Sti if !mode.user => s.form = Form::EnableInterrupts,
+        N::Swapgs if !mode.user => s.form = Form::SwapGs,
+        N::Stosb | N::Stosw | N::Stosd | N::Stosq => string(insn, op, s, Form::Fill),
+        N::Movsb | N::Movsw | N::Movsq => string(insn, op, s, Form::Copy),
+        N::Movsd if insn.is_string_instruction() => string(insn, op, s, Form::Copy),
         N::Bsf | N::Bsr if s.size >= 4 => {
             s.form = Form::Scan;
             s.sets[0] = true;
@@ -346,6 +368,7 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
             s.sets[0] = true;
         }
         N::Push if wide_stack && memory.is_none() => s.form = Form::Push,
+        N::Push if wide_stack && s.size == 8 => s.form = Form::PushMemory,
         N::Pop if wide_stack && memory.is_none() && insn.op0_register() != Register::RSP => {
             s.form = Form::Pop;
         }
@@ -358,6 +381,15 @@ fn classify(insn: &Instruction, op: &Op, s: &mut Shape, memory: Option<u32>, mod
         _ if insn.is_jcc_short_or_near() && near(op) => s.form = Form::JumpIf,
         _ if insn.condition_code() != iced_x86::ConditionCode::None => conditional(insn, s),
         _ => {}
+    }
+}
+
+/// A repeated string instruction on flat segments.
+fn string(insn: &Instruction, op: &Op, s: &mut Shape, form: Form) {
+    let flat = op.seg == seg::FLAT as u8 && op.src == seg::FLAT as u8;
+    if op.prefix & (REP | REPNE) != 0 && op.prefix & ADDR32 == 0 && flat {
+        s.form = form;
+        s.size = insn.memory_size().size() as u64;
     }
 }
 

@@ -112,6 +112,7 @@ fn changes(insn: &Instruction, shape: &Shape, register: u8) -> bool {
     let implied = match insn.mnemonic() {
         N::Cbw | N::Cwde | N::Cdqe | N::Cmpxchg => register == RAX,
         N::Cwd | N::Cdq | N::Cqo => register == RDX,
+        N::Cmpxchg16b => register == RAX || register == RDX,
         N::Pop => number(insn.op0_register()) == register,
         _ => false,
     };

@@ -79,7 +79,7 @@ impl Builder<'_> {
             Form::JumpIf => self.jump_if(i),
             Form::JumpIndirect => {
                 self.indirect_target(i);
-                self.find_target(i);
+                self.find_target(i, Some(0));
                 self.jump_to_target();
             }
             Form::Call => {
@@ -97,6 +97,11 @@ impl Builder<'_> {
             Form::PushFlags => self.push_flags(i),
             Form::Selector => self.selector(i),
             Form::SystemFlag => self.system_flag(i),
+            Form::EnableInterrupts => self.enable_interrupts(i),
+            Form::SwapGs => self.swap_gs(),
+            Form::PushMemory => self.push_memory(i),
+            Form::Fill => self.fill(i),
+            Form::Copy => self.copy(i),
             Form::BitString => self.bit_string(i),
             Form::Sse => self.sse(i)?,
         }
@@ -177,6 +182,9 @@ impl Builder<'_> {
         let (code, resident) = self.rewritten(i)?;
         if let Some(touch) = shape.touch {
             self.access_operand(i, touch, shape.size);
+            if shape.aligned && !self.in_group() {
+                self.require_alignment(i);
+            }
         }
         let kept = if shape.writes != 0 && !self.dead[i] {
             ALL & !shape.writes
@@ -233,6 +241,17 @@ impl Builder<'_> {
         }
     }
 
+    fn push_memory(&mut self, i: usize) {
+        self.access_operand(i, Touch::Read, 8);
+        let value = native(offset_of!(Native, target));
+        self.asm.load(S1, self.operand());
+        self.asm.store(value, S1);
+        self.push(i, |b| {
+            b.asm.load(S2, value);
+            S2
+        });
+    }
+
     fn pop(&mut self, i: usize) {
         self.access_stack(i, Touch::Read, 0);
         let n = number(self.insns[i].op0_register());
@@ -280,7 +299,7 @@ impl Builder<'_> {
 
     fn call_indirect(&mut self, i: usize) {
         self.indirect_target(i);
-        self.find_target(i);
+        self.find_target(i, None);
         let target = native(offset_of!(Native, target));
         let code = native(offset_of!(Native, target_code));
         self.asm.store(target, S1);
@@ -298,8 +317,8 @@ impl Builder<'_> {
         self.access_stack(i, Touch::Read, 0);
         self.flags.save(&mut self.asm);
         self.asm.load(S1, self.operand());
-        self.find_target(i);
         let drop = 8 + self.ops[i].imm as i32;
+        self.find_target(i, Some(drop));
         self.asm.lea(GUEST_SP, Mem::at(GUEST_SP, drop));
         self.jump_to_target();
     }

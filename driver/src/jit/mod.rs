@@ -28,6 +28,8 @@ mod lower;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod sse;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
+mod string;
+#[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod system;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod trampoline;
@@ -39,7 +41,7 @@ mod translator;
 mod translator;
 
 pub(crate) use state::{Entry, Native, Ran, VARIANTS};
-pub use state::{Tier, TierStats};
+pub use state::{LEAVES, Tier, TierStats};
 pub(crate) use translator::Translator;
 
 /// Whether hot code can run on this host's own CPU.

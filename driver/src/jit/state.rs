@@ -33,9 +33,22 @@ pub struct TierStats {
     pub calls: u64,
     /// ... or because their memory access was not an everyday one.
     pub slow_accesses: u64,
-    /// The former by iced's `Code`, most frequent first.
+    /// The former by iced's `Code`, most frequent first...
     pub by_code: Vec<(String, u64)>,
+    /// ... and the latter.
+    pub slow_by_code: Vec<(String, u64)>,
+    /// Times translated code was left, for each of [`LEAVES`].
+    pub leaves: [u64; LEAVES.len()],
 }
+
+/// Why translated code is left.
+pub const LEAVES: [&str; 5] = [
+    "ticks were used up",
+    "something asked for attention",
+    "a jump whose target had to be looked up",
+    "an instruction of tier 0 that ends a block",
+    "an exception",
+];
 
 /// What a translation takes for granted: privilege (bit 0: user), and floats that are not plain (bit 1).
 pub(crate) const VARIANTS: usize = 4;
@@ -123,12 +136,16 @@ pub(crate) struct Native {
     pub(crate) target_code: u64,
     /// Table of jump targets of the current privilege.
     pub(crate) jumps: u64,
-    /// The cell of the jump that left translated code.
+    /// The cells.
+    pub(crate) cells: u64,
+    /// The cell of the jump that left translated code, or one of the numbers no cell has.
     pub(crate) exit_cell: u32,
+    /// No interrupt waits, so that enabling them delivers none.
+    pub(crate) quiet: u32,
+    /// A translation, by number, whose groups keep crossing pages.
+    pub(crate) straddler: Option<u32>,
     /// The instruction that tier 0 ran last.
     pub(crate) site: usize,
-    pub(crate) calls: u64,
-    pub(crate) slow_accesses: u64,
-    /// Calls by iced's `Code`.
-    pub(crate) histogram: Vec<u64>,
+    /// Calls by iced's `Code`, then slow accesses.
+    pub(crate) histograms: [Vec<u64>; 2],
 }

@@ -1,13 +1,19 @@
 //! Translates divisions, bit strings, and what touches system flags and segments.
 
+use std::mem::offset_of;
+
 use iced_x86::{Mnemonic as N, OpKind};
 
 use super::block::Builder;
 use super::emit::{Alu, Mem, RAX, S1, S2, cc};
 use super::flags::{ALL, Overflow};
 use super::form::{Touch, number};
-use super::trampoline::{guest, pinned, selector, system_flags};
+use super::state::Native;
+use super::trampoline::{
+    guest, kernel_gs_base, native, pinned, segment_base, selector, system_flags,
+};
 use crate::cpu::flags;
+use crate::cpu::state::seg;
 
 const RDX: u8 = 2;
 
@@ -81,6 +87,33 @@ impl Builder<'_> {
         };
         self.asm.alu_store_imm(op, system_flags(), flag as i32);
         self.flags.clobbered();
+    }
+
+    /// STI opens the window after the instruction that follows. While that is one of the same block
+    /// and no interrupt waits, nothing can come in between.
+    pub(super) fn enable_interrupts(&mut self, i: usize) {
+        if i + 1 == self.ops.len() {
+            self.untranslated(i);
+            return;
+        }
+        self.flags.save(&mut self.asm);
+        self.asm.test_mem32(system_flags(), flags::IF as u32);
+        let done = self.asm.jcc(cc::NE);
+        self.asm
+            .cmp_zero_sized(native(offset_of!(Native, quiet)), 4);
+        self.slow_if(i, cc::E);
+        self.asm
+            .alu_store_imm(Alu::Or, system_flags(), flags::IF as i32);
+        self.asm.bind(done);
+        self.flags.clobbered();
+    }
+
+    pub(super) fn swap_gs(&mut self) {
+        let (base, kernel) = (segment_base(seg::GS as u8), kernel_gs_base());
+        self.asm.load(S1, base);
+        self.asm.load(S2, kernel);
+        self.asm.store(kernel, S1);
+        self.asm.store(base, S2);
     }
 
     pub(super) fn bit_string(&mut self, i: usize) {

@@ -1,15 +1,19 @@
 //! The way into translated code, out of it, and from it to tier 0's body of an instruction.
 #![expect(unsafe_code, reason = "runs machine code that was made at run time")]
 
+use std::cell::Cell as StdCell;
 use std::mem::offset_of;
 
-use super::buffer::CodeBuffer;
-use super::emit::{Asm, ENV, GUEST_SP, Mem, RAX, S1, S2};
+use super::block::{JUMPS, JumpTarget};
+use super::buffer::{Cell, CodeBuffer};
+use super::emit::{Alu, Asm, ENV, GUEST_SP, Mem, RAX, S1, S2, cc};
 use super::flags::{pack, unpack};
 use super::state::{MXCSR_PLAIN, Native, plain_floats};
 use crate::core::Core;
 use crate::cpu::flags::LazyFlags;
-use crate::cpu::state::{Cpu, Segment};
+use crate::cpu::state::{Cpu, Msrs, REG_BLOCK, Segment};
+use crate::mem::addr::PAGE_SIZE;
+use crate::mem::tlb::{FETCH_ENTRIES, FetchEntry, Tlb};
 use crate::tick::Tick;
 use crate::x86::op::Op;
 
@@ -49,6 +53,19 @@ pub(super) fn selector(segment: u8) -> Mem {
         + offset_of!(Segment, selector))
 }
 
+/// The base of a segment.
+pub(super) fn segment_base(which: u8) -> Mem {
+    env(offset_of!(Core, cpu)
+        + offset_of!(Cpu, segs)
+        + which as usize * size_of::<Segment>()
+        + offset_of!(Segment, base))
+}
+
+/// What SWAPGS exchanges the base of GS with.
+pub(super) fn kernel_gs_base() -> Mem {
+    env(offset_of!(Core, cpu) + offset_of!(Cpu, msr) + offset_of!(Msrs, kernel_gs_base))
+}
+
 /// The host register a guest register is pinned in; the others live in memory.
 pub(super) fn pinned(register: u8) -> Option<u8> {
     match register {
@@ -69,6 +86,9 @@ pub(super) struct Site {
     pub(super) ends: bool,
     /// Nobody translates this instruction; else its memory access was slow.
     pub(super) untranslated: bool,
+    /// The number of the translation, if a group begins here, and how often its look into the TLB
+    /// has failed.
+    pub(super) group: Option<(u32, StdCell<u32>)>,
     /// iced's `Code`.
     pub(super) code: u16,
 }
@@ -80,8 +100,14 @@ pub(super) const LEFT: u32 = 1;
 /// The instruction of the site trapped.
 pub(super) const TRAPPED: u32 = 2;
 
+/// In the place of a cell: the end of the budget, or an indirect jump.
+pub(super) const NO_CELL: u32 = u32::MAX;
+pub(super) const INDIRECT: u32 = u32::MAX - 1;
+/// Failures after which a group's instructions had better be looked up one by one.
+const STRADDLES_MAX: u32 = 64;
+
 /// Taken from the budget to leave translated code at the end of the block.
-const FORCE: i64 = 1 << 60;
+pub(super) const FORCE: i64 = 1 << 60;
 /// As in the main loop: observations after which the caller wants to drain them.
 const OBSERVATIONS_MAX: usize = 4096;
 
@@ -106,13 +132,15 @@ extern "C" fn run_site(core: &mut Core, site: &Site) -> u32 {
     let plain = plain_floats(core.cpu.mxcsr);
     let n = &mut core.native;
     n.site = std::ptr::from_ref(site).expose_provenance();
-    if site.untranslated {
-        n.calls += 1;
-        if let Some(count) = n.histogram.get_mut(site.code as usize) {
-            *count += 1;
+    let histogram = &mut n.histograms[usize::from(!site.untranslated)];
+    if let Some(count) = histogram.get_mut(site.code as usize) {
+        *count += 1;
+    }
+    if let Some((number, failures)) = &site.group {
+        failures.set(failures.get().wrapping_add(1));
+        if failures.get() == STRADDLES_MAX {
+            n.straddler = Some(*number);
         }
-    } else {
-        n.slow_accesses += 1;
     }
     core.tick = Tick(
         n.end
@@ -152,6 +180,103 @@ pub(super) struct Trampolines {
     pub(super) run_site: u64,
     /// Jump here between two blocks.
     pub(super) boundary: u64,
+    /// For supervisor and user mode: call with a jump target in S2 whose generation is not the
+    /// present one. ZF says that it holds all the same, and then it is of this generation again.
+    /// S1 is lost.
+    pub(super) revalidate: [u64; 2],
+    /// Jump here with the number of a cell in S1 to go where it should lead, which is RIP.
+    pub(super) chase: [u64; 2],
+}
+
+/// The fetch generation.
+pub(super) fn generation(user: usize) -> Mem {
+    env(offset_of!(Core, tlb) + offset_of!(Tlb, fetch_generations) + 8 * user)
+}
+
+/// Makes S2 point to the jump target for the address in S1.
+pub(super) fn aim_at_target(a: &mut Asm) {
+    a.mov32(S2, S1);
+    a.alu_imm(false, Alu::And, S2, (JUMPS - 1) as i32);
+    a.shift_imm(false, 4, S2, size_of::<JumpTarget>().trailing_zeros() as u8);
+    a.alu_load(Alu::Add, S2, native(offset_of!(Native, jumps)));
+}
+
+/// A field of the jump target S2 points to.
+pub(super) fn target_field(offset: usize) -> Mem {
+    Mem::at(S2, offset as i32)
+}
+
+/// A target holds if the code of its page is still fetched from where it was: blocks that are thrown
+/// away are no targets any more.
+fn emit_revalidate(a: &mut Asm, user: usize) {
+    let fetched = |field: usize| Mem {
+        index: Some((S1, 0)),
+        ..env(offset_of!(Core, tlb)
+            + offset_of!(Tlb, fetched)
+            + user * size_of::<[FetchEntry; FETCH_ENTRIES]>()
+            + field)
+    };
+    let entry_shift = size_of::<FetchEntry>().trailing_zeros() as u8;
+    a.push(RAX);
+    a.load(RAX, target_field(offset_of!(JumpTarget, rip)));
+    a.mov(S1, RAX);
+    a.shift_imm(true, 5, S1, PAGE_SIZE.trailing_zeros() as u8 - entry_shift);
+    let mask = (FETCH_ENTRIES - 1) << entry_shift;
+    a.alu_imm(false, Alu::And, S1, mask as i32);
+    a.alu_imm(true, Alu::And, RAX, -(PAGE_SIZE as i32));
+    a.alu_load(Alu::Cmp, RAX, fetched(offset_of!(FetchEntry, page)));
+    let other = a.jcc(cc::NE);
+    a.load(RAX, target_field(offset_of!(JumpTarget, page)));
+    a.alu_load(Alu::Cmp, RAX, fetched(offset_of!(FetchEntry, offset)));
+    let moved = a.jcc(cc::NE);
+    // Moves leave the flags alone.
+    a.load(S1, generation(user));
+    a.store(target_field(offset_of!(JumpTarget, generation)), S1);
+    a.bind(other);
+    a.bind(moved);
+    a.pop(RAX);
+    a.bytes(&[0xc3]);
+}
+
+fn emit_chase(a: &mut Asm, user: usize, revalidate: usize, boundary: usize) {
+    let cell = |field: usize| Mem::at(S1, field as i32);
+    let exit_cell = native(offset_of!(Native, exit_cell));
+    a.store_sized(exit_cell, S1, 4);
+    a.load(S1, guest(REG_BLOCK));
+    aim_at_target(a);
+    a.alu_load(Alu::Cmp, S1, target_field(offset_of!(JumpTarget, rip)));
+    let unknown = a.jcc(cc::NE);
+    a.load(S1, generation(user));
+    a.alu_load(
+        Alu::Cmp,
+        S1,
+        target_field(offset_of!(JumpTarget, generation)),
+    );
+    let fresh = a.jcc(cc::E);
+    a.call_back(revalidate);
+    let stale = a.jcc(cc::NE);
+    a.bind(fresh);
+    // Next time, the cell leads there by itself.
+    a.load32(S1, exit_cell);
+    a.shift_imm(false, 4, S1, size_of::<Cell>().trailing_zeros() as u8);
+    a.alu_load(Alu::Add, S1, native(offset_of!(Native, cells)));
+    a.push(RAX);
+    for (from, to) in [
+        (offset_of!(JumpTarget, code), offset_of!(Cell, target)),
+        (
+            offset_of!(JumpTarget, generation),
+            offset_of!(Cell, generation),
+        ),
+        (offset_of!(JumpTarget, rip), offset_of!(Cell, rip)),
+    ] {
+        a.load(RAX, target_field(from));
+        a.store(cell(to), RAX);
+    }
+    a.pop(RAX);
+    a.jmp_mem(target_field(offset_of!(JumpTarget, code)));
+    a.bind(unknown);
+    a.bind(stale);
+    a.jmp_back(boundary);
 }
 
 const CALLEE_SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
@@ -172,20 +297,6 @@ fn load_registers(a: &mut Asm) {
     }
 }
 
-fn push(a: &mut Asm, r: u8) {
-    if r >= 8 {
-        a.bytes(&[0x41]);
-    }
-    a.bytes(&[0x50 | r & 7]);
-}
-
-fn pop(a: &mut Asm, r: u8) {
-    if r >= 8 {
-        a.bytes(&[0x41]);
-    }
-    a.bytes(&[0x58 | r & 7]);
-}
-
 impl Trampolines {
     pub(super) fn new(buffer: &mut CodeBuffer) -> Self {
         const RDI: u8 = 7;
@@ -194,7 +305,7 @@ impl Trampolines {
         let mut a = Asm::new(buffer.next());
         let enter = a.address(0);
         for r in CALLEE_SAVED {
-            push(&mut a, r);
+            a.push(r);
         }
         a.bytes(&[0x48, 0x83, 0xec, 8]); // sub rsp, 8
         a.lea(ENV, Mem::at(RDI, BIAS as i32));
@@ -210,7 +321,7 @@ impl Trampolines {
         let exit = a.position();
         a.bytes(&[0x48, 0x83, 0xc4, 8]); // add rsp, 8
         for r in CALLEE_SAVED.into_iter().rev() {
-            pop(&mut a, r);
+            a.pop(r);
         }
         a.bytes(&[0xc3]);
 
@@ -227,7 +338,7 @@ impl Trampolines {
         a.call_register(RAX);
         a.bytes(&[0x48, 0x83, 0xc4, 8]);
         a.bytes(&[0x85, 0xc0]); // test eax, eax
-        let leave = a.jcc(super::emit::cc::NE);
+        let leave = a.jcc(cc::NE);
         a.load_mxcsr(mxcsr);
         load_registers(&mut a);
         a.bytes(&[0xc3]);
@@ -235,10 +346,22 @@ impl Trampolines {
         a.bytes(&[0x48, 0x83, 0xc4, 8]); // the return address
         a.jmp_back(exit);
 
+        let revalidate = [0, 1].map(|user| {
+            let at = a.position();
+            emit_revalidate(&mut a, user);
+            at
+        });
+        let chase = [0, 1].map(|user| {
+            let at = a.position();
+            emit_chase(&mut a, user, revalidate[user], boundary);
+            at
+        });
         let addresses = Trampolines {
             enter,
             run_site: a.address(run),
             boundary: a.address(boundary),
+            revalidate: revalidate.map(|at| a.address(at)),
+            chase: chase.map(|at| a.address(at)),
         };
         buffer.append(&a.code);
         addresses

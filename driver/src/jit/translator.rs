@@ -8,7 +8,7 @@ use super::flags::{ALL, pack, unpack};
 use super::form::{Form, Mode, Shape, shape};
 use super::group::{Group, groups};
 use super::state::{Entry, HOT, Ran, Tier, TierStats, VARIANTS, plain_floats};
-use super::trampoline::{BOUNDARY, LEFT, Site, Trampolines};
+use super::trampoline::{BOUNDARY, FORCE, INDIRECT, LEFT, Site, Trampolines};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
 use crate::cpu::state::{CR0_EM, CR0_TS, CR4_OSFXSR, REG_BLOCK};
@@ -21,8 +21,13 @@ use crate::x86::block::{Block, BlockCache};
 struct Translation {
     entry: u64,
     insns: u32,
+    /// The block it is of, and the RAM offset of its page.
+    block: u32,
+    page: u64,
     /// Cells of other blocks that jump here.
     incoming: Vec<(u32, u64)>,
+    /// Where it is among the jump targets: table and entry.
+    targets: Vec<(u8, u16)>,
     /// What tier 0 needs to do instructions of it. Host code points here.
     _sites: Box<[Site]>,
 }
@@ -36,7 +41,7 @@ struct Works {
     fixed: usize,
     blocks: Vec<Translation>,
     /// One table per variant.
-    jumps: [Box<[JumpTarget; JUMPS]>; VARIANTS],
+    jumps: [Box<[JumpTarget]>; VARIANTS],
     /// The jump that left translated code last, the address it leads to, and the variant it is of.
     pending: Option<(ExitCell, u64, usize)>,
     /// For each cell, the exit it belongs to.
@@ -94,17 +99,13 @@ impl Translator {
         let Some(works) = &self.works else {
             return TierStats::default();
         };
-        let mut by_code: Vec<(String, u64)> = Code::values()
-            .zip(&core.native.histogram)
-            .filter(|(_, count)| **count != 0)
-            .map(|(code, count)| (format!("{code:?}"), *count))
-            .collect();
-        by_code.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let [calls, slow_accesses] = core.native.histograms.each_ref();
         TierStats {
-            calls: core.native.calls,
-            slow_accesses: core.native.slow_accesses,
+            calls: calls.iter().sum(),
+            slow_accesses: slow_accesses.iter().sum(),
             code_bytes: works.buffer.used() as u64,
-            by_code,
+            by_code: named(calls),
+            slow_by_code: named(slow_accesses),
             ..works.stats.clone()
         }
     }
@@ -129,6 +130,9 @@ impl Translator {
         if !blocks.dropped.is_empty() {
             works.unlink_dropped(blocks);
         }
+        if let Some(number) = core.native.straddler.take() {
+            works.ungroup(core, blocks, number);
+        }
         let variant = variant(core);
         let block = blocks.get_mut(id)?;
         let number = match block.native[variant].number() {
@@ -149,7 +153,7 @@ impl Works {
     fn new() -> Option<Self> {
         let mut buffer = CodeBuffer::new().ok()?;
         let trampolines = Trampolines::new(&mut buffer);
-        let table = |_| Box::new([JumpTarget::default(); JUMPS]);
+        let table = |_| vec![JumpTarget::default(); JUMPS].into_boxed_slice();
         Some(Works {
             fixed: buffer.used(),
             buffer,
@@ -173,7 +177,7 @@ impl Works {
             self.pending = None;
             return None;
         }
-        let entry = translation.entry;
+        let (entry, page) = (translation.entry, translation.page);
         let rip = core.cpu.rip;
         let variant = variant(core);
         let generation = core.tlb.fetch_generations[core.user & 1];
@@ -181,13 +185,22 @@ impl Works {
             rip,
             code: entry,
             generation,
-            reserved: 0,
+            page,
         };
-        self.jumps[variant][rip as usize & (JUMPS - 1)] = target;
+        let slot = rip as usize & (JUMPS - 1);
+        let place = &mut self.jumps[variant][slot];
+        if place.code != entry {
+            let targets = &mut self.blocks.get_mut(number as usize)?.targets;
+            let at = (variant as u8, slot as u16);
+            if !targets.contains(&at) {
+                targets.push(at);
+            }
+        }
+        *place = target;
         if let Some((exit, target, from)) = self.pending.take()
             && (target, from) == (rip, variant)
         {
-            self.link(exit, number, generation);
+            self.link(exit, number, generation, rip);
         }
         core.cpu.regs[REG_BLOCK as usize] = rip;
         core.cpu.system_flags &= !flags::RF;
@@ -196,6 +209,8 @@ impl Works {
         native.budget = limit;
         native.end = core.tick.0.wrapping_add(limit as u64);
         native.flags = pack(core.cpu.lazy.bits());
+        native.cells = self.buffer.cells();
+        native.quiet = u32::from(!core.board.interrupt_pending() && !core.board.nmi_pending());
         native.jumps = self.jumps[variant].as_ptr().expose_provenance() as u64;
         let began = core.tick.0;
         let how = self.trampolines.enter(core, entry);
@@ -216,9 +231,13 @@ impl Works {
             core.place = 0;
             let exit = self.cells.get(n.exit_cell as usize).copied();
             self.pending = exit.map(|exit| (exit, start, variant));
+            let forced = n.budget < -FORCE / 2;
+            let jump = exit.is_some() || n.exit_cell == INDIRECT;
+            self.stats.leaves[if jump { 2 } else { usize::from(forced) }] += 1;
             return Ran::Completed;
         }
         let site = self.trampolines.last_site(&core.native);
+        self.stats.leaves[if how == LEFT { 3 } else { 4 }] += 1;
         let done = u64::from(site.op.index_in_block) + u64::from(how == LEFT);
         core.tick.0 += done;
         core.place = 0;
@@ -242,13 +261,15 @@ impl Works {
     }
 
     /// Lets a jump go straight to a translation.
-    fn link(&mut self, exit: ExitCell, number: u32, generation: u64) {
+    fn link(&mut self, exit: ExitCell, number: u32, generation: u64, rip: u64) {
         let Some(to) = self.blocks.get_mut(number as usize) else {
             return;
         };
         let cell = Cell {
             target: to.entry,
             generation,
+            rip,
+            reserved: 0,
         };
         self.buffer.set_cell(exit.cell, cell);
         if exit.near {
@@ -260,20 +281,42 @@ impl Works {
     fn unlink_dropped(&mut self, blocks: &mut BlockCache) {
         self.stats.invalidated += blocks.dropped.len() as u64;
         for number in blocks.dropped.drain(..) {
-            let Some(gone) = self.blocks.get_mut(number as usize) else {
-                continue;
-            };
-            for (cell, unlinked) in gone.incoming.drain(..) {
-                self.buffer.set_cell(
-                    cell,
-                    Cell {
-                        target: unlinked,
-                        generation: 0,
-                    },
-                );
-            }
+            self.unlink(number);
         }
         self.pending = None;
+    }
+
+    /// Nobody jumps to this translation any more, except by cells that hold for an earlier fetch
+    /// generation.
+    fn unlink(&mut self, number: u32) {
+        let Some(gone) = self.blocks.get_mut(number as usize) else {
+            return;
+        };
+        for (cell, unlinked) in gone.incoming.drain(..) {
+            self.buffer.set_cell(cell, Cell::unlinked(unlinked));
+        }
+        for (table, slot) in gone.targets.drain(..) {
+            let target = &mut self.jumps[usize::from(table)][usize::from(slot)];
+            if target.code == gone.entry {
+                *target = JumpTarget::default();
+            }
+        }
+    }
+
+    /// Translates a block anew, each access on its own.
+    fn ungroup(&mut self, core: &mut Core, blocks: &mut BlockCache, number: u32) {
+        let Some(gone) = self.blocks.get(number as usize) else {
+            return;
+        };
+        if let Some(block) = blocks.get_mut(gone.block)
+            && let Some(entry) = (block.native.iter_mut()).find(|e| e.number() == Some(number))
+        {
+            entry.reset();
+            block.ungrouped = true;
+            self.unlink(number);
+            core.tlb.forget_fetches();
+            self.pending = None;
+        }
     }
 
     /// Throws everything away.
@@ -292,18 +335,18 @@ impl Works {
         if !self.buffer.has_room(BLOCK_BYTES_MAX, BLOCK_CELLS_MAX) {
             self.flush(blocks);
         }
-        if core.native.histogram.is_empty() {
-            core.native.histogram = vec![0; Code::values().len()];
+        for histogram in &mut core.native.histograms {
+            histogram.resize(Code::values().len(), 0);
         }
         let variant = variant(core);
         let block = blocks.get_mut(id)?;
-        let translation = self.translated(core, block);
+        let number = self.blocks.len() as u32;
+        let translation = self.translated(core, block, id, number);
         let Some(translation) = translation else {
             block.native[variant].set_never();
             self.pending = None;
             return None;
         };
-        let number = self.blocks.len() as u32;
         block.native[variant].set(number);
         self.stats.translated += 1;
         self.stats.translated_insns += u64::from(translation.insns);
@@ -311,7 +354,13 @@ impl Works {
         Some(number)
     }
 
-    fn translated(&mut self, core: &Core, block: &Block) -> Option<Translation> {
+    fn translated(
+        &mut self,
+        core: &Core,
+        block: &Block,
+        id: u32,
+        number: u32,
+    ) -> Option<Translation> {
         if !block.is_long() || block.hooked || block.crosses_pages() || block.ops.is_empty() {
             return None;
         }
@@ -333,16 +382,22 @@ impl Works {
             .collect();
         self.sse |= shapes.iter().any(|shape| shape.form == Form::Sse);
         let last = block.ops.len() - 1;
+        let (groups, offsets) = if block.ungrouped {
+            (Vec::new(), vec![None; insns.len()])
+        } else {
+            groups(&insns, &block.ops, &shapes)
+        };
+        let begins = |i: usize| groups.iter().any(|group| *group.insns.start() == i);
         let sites: Box<[Site]> = (block.ops.iter().zip(&insns).zip(&shapes).enumerate())
             .map(|(i, ((op, insn), shape))| Site {
                 op: op.clone(),
                 block_insns: block.ops.len() as u32,
                 ends: i == last && block.sets_rip,
-                untranslated: shape.form == Form::Untranslated,
+                untranslated: matches!(shape.form, Form::Untranslated | Form::EnableInterrupts),
+                group: begins(i).then(|| (number, Default::default())),
                 code: insn.code() as u16,
             })
             .collect();
-        let (groups, offsets) = groups(&insns, &block.ops, &shapes);
         let dead = dead_flags(&shapes, &groups, &offsets);
         let mut encoder = Encoder::new(64);
         let input = Input {
@@ -366,13 +421,8 @@ impl Works {
         let entry = builder.asm.address(0);
         self.buffer.append(&code);
         for exit in &exits {
-            self.buffer.set_cell(
-                exit.cell,
-                Cell {
-                    target: exit.unlinked,
-                    generation: 0,
-                },
-            );
+            self.buffer
+                .set_cell(exit.cell, Cell::unlinked(exit.unlinked));
             let n = exit.cell as usize;
             if self.cells.len() <= n {
                 self.cells.resize(n + 1, *exit);
@@ -382,10 +432,24 @@ impl Works {
         Some(Translation {
             entry,
             insns: block.ops.len() as u32,
+            block: id,
+            page: start as u64 & !PAGE_MASK,
             incoming: Vec::new(),
+            targets: Vec::new(),
             _sites: sites,
         })
     }
+}
+
+/// Counts by iced's `Code`, named, greatest first.
+fn named(counts: &[u64]) -> Vec<(String, u64)> {
+    let mut by_code: Vec<(String, u64)> = Code::values()
+        .zip(counts)
+        .filter(|(_, count)| **count != 0)
+        .map(|(code, count)| (format!("{code:?}"), *count))
+        .collect();
+    by_code.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    by_code
 }
 
 /// Which translation of a block is to run: see [`VARIANTS`].

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::addr::PAGE_SIZE;
 
 /// Entries per privilege in the first layer.
-pub const FAST_ENTRIES: usize = 512;
+pub const FAST_ENTRIES: usize = 1024;
 const FAST_MASK: usize = FAST_ENTRIES - 1;
+/// Pages per privilege of which it is remembered where their code is.
+pub(crate) const FETCH_ENTRIES: usize = 512;
 
 /// One entry of the first layer: 32 bytes.
 #[repr(C)]
@@ -29,6 +31,20 @@ pub struct FastEntry {
     /// Where the page is in the host's memory; for translated code.
     pub(crate) host: u64,
 }
+
+/// A page whose code has been fetched since the last flush that covers it: translated code may go
+/// there without asking.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FetchEntry {
+    /// Page address.
+    pub(crate) page: u64,
+    /// RAM offset of the page.
+    pub(crate) offset: u64,
+}
+
+/// No page has this address.
+const NO_PAGE: FetchEntry = FetchEntry { page: 1, offset: 0 };
 
 /// What an entry of the first layer allows.
 #[derive(Clone, Copy, Debug)]
@@ -185,8 +201,11 @@ pub struct Tlb {
     pub(crate) fetch_generations: [u64; 2],
     /// Supervisor mode runs code of a page that is not global.
     local_supervisor_code: bool,
-    /// Which entries of the first layer are of global pages.
-    fast_global: [[u64; FAST_ENTRIES / 64]; 2],
+    /// Where code was fetched since the last flush of its page.
+    pub(crate) fetched: [[FetchEntry; FETCH_ENTRIES]; 2],
+    /// Which entries of the first layer are of global pages, and which of others.
+    fast_global: [FastSet; 2],
+    fast_local: [FastSet; 2],
     /// Where RAM begins in the host's memory.
     pub(crate) ram_base: u64,
 }
@@ -205,6 +224,22 @@ const fn no_tag(index: usize) -> u64 {
     (index as u64 ^ 1) * PAGE_SIZE
 }
 
+/// A set of entries of the first layer.
+type FastSet = [u64; FAST_ENTRIES / 64];
+
+/// Makes the entries of a set match nothing, and the set empty.
+fn forget_set(entries: &mut [FastEntry; FAST_ENTRIES], set: &mut FastSet) {
+    for (word, bits) in set.iter_mut().enumerate() {
+        let mut left = std::mem::take(bits);
+        while left != 0 {
+            let index = word * 64 + left.trailing_zeros() as usize;
+            entries[index].read_tag = no_tag(index);
+            entries[index].write_tag = no_tag(index);
+            left &= left - 1;
+        }
+    }
+}
+
 fn empty_fast() -> [FastEntry; FAST_ENTRIES] {
     let mut entries = [FastEntry {
         read_tag: 0,
@@ -212,15 +247,11 @@ fn empty_fast() -> [FastEntry; FAST_ENTRIES] {
         delta: 0,
         host: 0,
     }; FAST_ENTRIES];
-    clear_fast(&mut entries);
-    entries
-}
-
-fn clear_fast(entries: &mut [FastEntry; FAST_ENTRIES]) {
     for (i, e) in entries.iter_mut().enumerate() {
         e.read_tag = no_tag(i);
         e.write_tag = no_tag(i);
     }
+    entries
 }
 
 impl Default for Tlb {
@@ -232,7 +263,9 @@ impl Default for Tlb {
             large: BTreeSet::new(),
             fetch_generations: [1; 2],
             local_supervisor_code: false,
+            fetched: [[NO_PAGE; FETCH_ENTRIES]; 2],
             fast_global: [[0; FAST_ENTRIES / 64]; 2],
+            fast_local: [[0; FAST_ENTRIES / 64]; 2],
             ram_base: 0,
         }
     }
@@ -261,11 +294,18 @@ impl Tlb {
         let page_offset = offset as u64 & !(PAGE_SIZE - 1);
         entry.delta = page_offset.wrapping_sub(page);
         entry.host = self.ram_base.wrapping_add(page_offset);
-        let (bits, bit) = (
-            &mut self.fast_global[user & 1][index / 64],
-            1 << (index % 64),
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        let (global_set, local_set) = (
+            &mut self.fast_global[user & 1][word],
+            &mut self.fast_local[user & 1][word],
         );
-        *bits = if global { *bits | bit } else { *bits & !bit };
+        let (to, from) = if global {
+            (global_set, local_set)
+        } else {
+            (local_set, global_set)
+        };
+        *to |= bit;
+        *from &= !bit;
     }
 
     /// The translation of a page, if one was walked since the last flush.
@@ -327,6 +367,9 @@ impl Tlb {
             side[index].write_tag = no_tag(index);
         }
         if rights & RIGHT_EXEC != 0 {
+            for side in &mut self.fetched {
+                side[vpn as usize % FETCH_ENTRIES] = NO_PAGE;
+            }
             self.forget_fetches();
         }
     }
@@ -336,8 +379,32 @@ impl Tlb {
         self.fetch_generations = self.fetch_generations.map(|g| g + 1);
     }
 
-    /// Code was fetched at this address, in this mode.
-    pub(crate) fn note_fetch(&mut self, user: usize, va: u64) {
+    /// The next jump to each page is looked at again.
+    pub(crate) fn fetch_anew(&mut self) {
+        self.flush_fetched(0);
+        self.flush_fetched(1);
+    }
+
+    /// Code has to be fetched anew, whatever page it is on.
+    fn flush_fetched(&mut self, user: usize) {
+        self.fetch_generations[user] += 1;
+        self.fetched[user].fill(NO_PAGE);
+    }
+
+    /// The RAM offset of the code at an address, if it needs no page walk.
+    #[inline]
+    pub(crate) fn fetched(&self, user: usize, va: u64) -> Option<usize> {
+        let entry = &self.fetched[user & 1][(va / PAGE_SIZE) as usize % FETCH_ENTRIES];
+        let page = va & !(PAGE_SIZE - 1);
+        (entry.page == page).then_some((entry.offset | va & (PAGE_SIZE - 1)) as usize)
+    }
+
+    /// Code was fetched at this address, in this mode, from this RAM offset.
+    pub(crate) fn note_fetch(&mut self, user: usize, va: u64, offset: usize) {
+        self.fetched[user & 1][(va / PAGE_SIZE) as usize % FETCH_ENTRIES] = FetchEntry {
+            page: va & !(PAGE_SIZE - 1),
+            offset: offset as u64 & !(PAGE_SIZE - 1),
+        };
         if user == 0 && !self.local_supervisor_code {
             let global = |t: Translation| t.rights & RIGHT_GLOBAL != 0;
             self.local_supervisor_code = !self.get(va / PAGE_SIZE).is_some_and(global);
@@ -347,17 +414,12 @@ impl Tlb {
     /// Forgets all but global pages (a CR3 write).
     pub fn flush_local(&mut self) {
         self.local.clear();
-        for (side, global) in self.fast.iter_mut().zip(&self.fast_global) {
-            for (i, e) in side.iter_mut().enumerate() {
-                if global[i / 64] >> (i % 64) & 1 == 0 {
-                    e.read_tag = no_tag(i);
-                    e.write_tag = no_tag(i);
-                }
-            }
+        for (side, local) in self.fast.iter_mut().zip(&mut self.fast_local) {
+            forget_set(side, local);
         }
-        self.fetch_generations[1] += 1;
+        self.flush_fetched(1);
         if self.local_supervisor_code {
-            self.fetch_generations[0] += 1;
+            self.flush_fetched(0);
             self.local_supervisor_code = false;
         }
     }
@@ -372,10 +434,11 @@ impl Tlb {
 
     /// Empties the first layer: after a change of what rights mean (CR0.WP), or of the RAM table.
     pub fn flush_fast(&mut self) {
-        for side in &mut self.fast {
-            clear_fast(side);
+        for user in 0..2 {
+            forget_set(&mut self.fast[user], &mut self.fast_local[user]);
+            forget_set(&mut self.fast[user], &mut self.fast_global[user]);
+            self.flush_fetched(user);
         }
-        self.forget_fetches();
     }
 
     /// Drops fast-write permission everywhere: the next write to each page is looked at again.

@@ -25,6 +25,8 @@ pub struct Block {
     pub hooked: bool,
     /// Its translations for tier 1.
     pub(crate) native: [Entry; VARIANTS],
+    /// Its accesses had better not share a look into the TLB.
+    pub(crate) ungrouped: bool,
     start: usize,
     mode: u8,
     /// RAM offset of the second page of an instruction that crosses pages.
@@ -76,14 +78,29 @@ impl Block {
     }
 }
 
+/// A block that has bytes in a page.
+#[derive(Clone, Copy, Debug)]
+struct InPage {
+    /// Where in the page it begins, and its mode; [`ELSEWHERE`] if it begins in the page before.
+    key: u32,
+    id: u32,
+}
+
+const ELSEWHERE: u32 = u32::MAX;
+
+/// What a block is found by in its page. Code is the same for both privileges.
+fn key(start: usize, mode: u8) -> u32 {
+    u32::from(page_offset(start as u64)) << 8 | u32::from(mode & !1)
+}
+
 /// Blocks by page, and a small cache from virtual address to block.
 #[derive(Debug)]
 pub struct BlockCache {
     table: Table,
     blocks: Vec<Option<Block>>,
     free: Vec<u32>,
-    /// For each page of RAM, the blocks that have bytes in it.
-    pages: Vec<Vec<u32>>,
+    /// For each page of RAM, the blocks that have bytes in it, by key.
+    pages: Vec<Vec<InPage>>,
     jumps: Box<[Jump]>,
     /// Where to look first for the block at a RAM offset.
     hints: Box<[u32]>,
@@ -161,13 +178,26 @@ impl BlockCache {
                 trail.executed.note_all();
             }
         }
+        let known = core.tlb.fetched(core.user, rip);
+        let known = known.and_then(|start| self.known_whole(start, mode));
+        if let Some(block) = known {
+            self.jumps[slot] = Jump {
+                rip,
+                generation,
+                mode,
+                block,
+            };
+            return Ok(block);
+        }
         let mut block = self.find(core, rip, mode, bitness)?;
         // The accessed bit of a page table entry may have fallen into this very code.
         while self.forget_written(core) {
             block = self.find(core, rip, mode, bitness)?;
         }
         // A page walk may have flushed: take the generation as it is now.
-        core.tlb.note_fetch(core.user, rip);
+        if let Some(start) = self.get(block).map(Block::start) {
+            core.tlb.note_fetch(core.user, rip, start);
+        }
         let generation = core.tlb.fetch_generations[core.user & 1];
         self.jumps[slot] = Jump {
             rip,
@@ -205,12 +235,17 @@ impl BlockCache {
             return Some(id);
         }
         let page = &self.pages[start / PAGE_SIZE as usize];
-        let id = page
-            .iter()
-            .copied()
-            .find(|&id| self.get(id).is_some_and(is_it))?;
+        let key = key(start, mode);
+        let at = page.binary_search_by_key(&key, |here| here.key).ok()?;
+        let id = page[at].id;
         self.hints[hint] = id;
         Some(id)
+    }
+
+    /// As [`BlockCache::known`], a block that does not cross pages.
+    fn known_whole(&mut self, start: usize, mode: u8) -> Option<u32> {
+        let id = self.known(start, mode)?;
+        self.get(id)?.second.is_none().then_some(id)
     }
 
     fn decode(
@@ -266,6 +301,7 @@ impl BlockCache {
             sets_rip: decoded.sets_rip,
             hooked,
             native: [Entry::default(); VARIANTS],
+            ungrouped: false,
             start,
             mode: mode & !1,
             second: second.map(|(at, _)| at),
@@ -281,9 +317,15 @@ impl BlockCache {
                 (self.blocks.len() - 1) as u32
             }
         };
-        self.pages[start / PAGE_SIZE as usize].push(id);
+        let key = key(start, mode);
+        let page = &mut self.pages[start / PAGE_SIZE as usize];
+        page.insert(
+            page.partition_point(|here| here.key < key),
+            InPage { key, id },
+        );
         if let Some((at, _)) = second {
-            self.pages[at / PAGE_SIZE as usize].push(id);
+            let key = ELSEWHERE;
+            self.pages[at / PAGE_SIZE as usize].push(InPage { key, id });
         }
         id
     }
@@ -296,9 +338,9 @@ impl BlockCache {
         self.dropped
             .extend(block.native.iter().filter_map(|entry| entry.number()));
         let first = block.start / PAGE_SIZE as usize;
-        self.pages[first].retain(|&other| other != id);
+        self.pages[first].retain(|here| here.id != id);
         if let Some(at) = block.second {
-            self.pages[at / PAGE_SIZE as usize].retain(|&other| other != id);
+            self.pages[at / PAGE_SIZE as usize].retain(|here| here.id != id);
         }
         self.free.push(id);
         // No jump may find the number again.
@@ -316,8 +358,8 @@ impl BlockCache {
 
     /// Throws away all code decoded from a page, which was written to.
     pub fn invalidate_page(&mut self, core: &mut Core, page: usize) {
-        for id in std::mem::take(&mut self.pages[page]) {
-            self.remove(core, id);
+        for here in std::mem::take(&mut self.pages[page]) {
+            self.remove(core, here.id);
         }
         core.ram.clear_code(page);
     }
@@ -326,6 +368,7 @@ impl BlockCache {
     pub(crate) fn invalidate_granules(&mut self, core: &mut Core, page: usize, granules: u64) {
         let there = self.pages[page].iter().copied();
         let gone: Vec<u32> = there
+            .map(|here| here.id)
             .filter(|&id| {
                 let block = self.get(id);
                 block.is_none_or(|block| block.granules(page) & granules != 0)

@@ -22,7 +22,8 @@ const XMM_OFFSET: u64 = 160;
 fn area(c: &mut Core, op: &Op) -> Result<u64, Trap> {
     c.x87_available()?;
     let ea = c.ea(op);
-    c.check_canonical(ea, 1)?;
+    // Its first doubleword is looked at before the alignment, as hardware does.
+    c.check_canonical(ea, 4)?;
     if ea & 15 != 0 {
         return Err(c.raise(Fault::gp(0)));
     }

@@ -100,6 +100,51 @@ fn a_write_through_another_mapping_counts() {
 }
 
 #[test]
+fn a_jump_to_the_next_page_goes_where_that_is_mapped() {
+    // The same page twice, with another one behind it.
+    const OTHER: u64 = ALIAS + 0x2_0000;
+    let mut guest = Guest::new(|a| {
+        for _ in 0..3 {
+            ask(a, ALIAS)?;
+            ask(a, OTHER)?;
+        }
+        Ok(())
+    });
+    for (at, behind) in [(ALIAS, 0x1000), (OTHER, 0x2000)] {
+        guest.map(at, TARGET | P | W);
+        guest.map(at + 0x1000, (TARGET + behind) | P | W);
+    }
+    // JMP over the rest of the page.
+    guest.put(TARGET, &[0xe9, 0xfb, 0x0f, 0, 0]);
+    guest.put(TARGET + 0x1000, &constant(1));
+    guest.put(TARGET + 0x2000, &constant(2));
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.reg(8), 0x0102_0102_0102);
+}
+
+#[test]
+fn accesses_together_that_keep_crossing_pages_work() {
+    let mut guest = Guest::new(|a| {
+        let mut again = a.create_label();
+        a.mov(ebx, (TARGET + 0xff8) as u32)?;
+        a.xor(r9d, r9d)?;
+        a.mov(ecx, 300)?;
+        a.set_label(&mut again)?;
+        a.mov(qword_ptr(rbx), rcx)?;
+        a.mov(qword_ptr(rbx + 8), rcx)?;
+        a.add(r9, qword_ptr(rbx + 4))?;
+        a.add(r9, qword_ptr(rbx))?;
+        a.dec(ecx)?;
+        a.jne(again)
+    });
+    guest.put(TARGET + 0x1000, &[0; 16]);
+    let ended = guest.run();
+    ended.code();
+    assert_eq!(ended.reg(9), 300 * 301 / 2 * ((1 << 32) + 1));
+}
+
+#[test]
 fn repetitions_and_wide_stores_count() {
     let mut guest = Guest::new(|a| {
         ask(a, TARGET)?;
