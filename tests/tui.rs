@@ -202,7 +202,7 @@ fn gdb_is_opened_here_and_left_again() {
     terminal.tmux(&["send-keys", "-l", "fg\n"]);
     terminal.tmux(&["send-keys", "-l", "print 41+1\n"]);
     terminal.sees("= 42");
-    terminal.tmux(&["send-keys", "-l", "reverse-stepi\nquit\n"]);
+    terminal.tmux(&["send-keys", "-l", "reverse-stepi\nquit\ny\n"]);
     let back = terminal.wait("the viewer", |s| {
         s.contains("timeline") && s.contains("? help")
     });
@@ -276,7 +276,7 @@ fn a_file_that_changes_is_noticed() {
         "--kernel",
         &common::kernel("6.1"),
         "--memory",
-        "64M",
+        "128M",
         "--until",
         "@300M",
         "-o",
@@ -316,7 +316,7 @@ fn what_lacks_is_said_and_the_rest_is_shown() {
     let record = |name: &str, options: &[&str]| {
         let path = sandbox.path(name);
         let mut args = vec![
-            "record", "--kernel", &kernel, "--memory", "64M", "--until", "@400M",
+            "record", "--kernel", &kernel, "--memory", "128M", "--until", "@400M",
         ];
         args.extend(options);
         args.extend(["-o", path.to_str().unwrap(), "--", "true"]);
