@@ -25,7 +25,7 @@ use crate::x86::op::{ADDR32, Op};
 pub(super) const JUMPS: usize = 1 << 14;
 
 /// An entry of a table of jump targets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct JumpTarget {
     pub(super) rip: u64,
@@ -35,6 +35,17 @@ pub(super) struct JumpTarget {
     pub(super) generation: u64,
     /// RAM offset of the page it is on.
     pub(super) page: u64,
+}
+
+impl JumpTarget {
+    /// None. The guest can jump to any address, 0 too, but no page is at an odd offset: this never
+    /// holds.
+    pub(super) const NONE: Self = JumpTarget {
+        rip: 0,
+        code: 0,
+        generation: 0,
+        page: 1,
+    };
 }
 
 /// What one instruction left to be put behind the block.

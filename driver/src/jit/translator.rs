@@ -153,7 +153,7 @@ impl Works {
     fn new() -> Option<Self> {
         let mut buffer = CodeBuffer::new().ok()?;
         let trampolines = Trampolines::new(&mut buffer);
-        let table = |_| vec![JumpTarget::default(); JUMPS].into_boxed_slice();
+        let table = |_| vec![JumpTarget::NONE; JUMPS].into_boxed_slice();
         Some(Works {
             fixed: buffer.used(),
             buffer,
@@ -256,7 +256,7 @@ impl Works {
     /// No translation is anyone's target any more.
     fn forget_jumps(&mut self) {
         for table in &mut self.jumps {
-            table.fill(JumpTarget::default());
+            table.fill(JumpTarget::NONE);
         }
     }
 
@@ -298,7 +298,7 @@ impl Works {
         for (table, slot) in gone.targets.drain(..) {
             let target = &mut self.jumps[usize::from(table)][usize::from(slot)];
             if target.code == gone.entry {
-                *target = JumpTarget::default();
+                *target = JumpTarget::NONE;
             }
         }
     }
