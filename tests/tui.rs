@@ -124,7 +124,10 @@ fn the_machine_at_the_end_of_a_boot() {
     boot(&sandbox);
     let terminal = Terminal::run(&sandbox, (240, 67), "", "tui boot.clt --goto end");
     // Tasks, memory, registers, the log, all of that moment.
-    terminal.sees("[kthreadd]");
+    terminal.wait("the task that runs", |s| {
+        s.lines()
+            .any(|l| l.contains("▶") && l.contains(" R debug-exit"))
+    });
     terminal.sees("at the stack pointer");
     terminal.line(":", "p task_struct init_task");
     let printed = terminal.sees("thread_info");
@@ -326,7 +329,7 @@ fn what_lacks_is_said_and_the_rest_is_shown() {
     // No kernel of the cache lends its debug image here.
     let nothing = format!("XDG_CACHE_HOME={}", sandbox.path("cache").display());
     let terminal = Terminal::run(&sandbox, (80, 24), &nothing, "tui bare.clt");
-    terminal.sees("the recording has no events");
+    terminal.sees("the recording has no task switches");
     terminal.keys(&["4"]);
     terminal.wait("the machine", |s| s.contains("▶"));
     terminal.line(":", "50%");

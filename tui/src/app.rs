@@ -275,6 +275,7 @@ impl App {
     pub(crate) fn window(&mut self, id: ListId, anchor: Anchor) {
         let source = self.source(id);
         let list = self.model.list_mut(id);
+        list.rests = false;
         let want = list.around(anchor);
         let ticket = list.ticket(&want);
         self.windows.ask(scan::Job::Scan {
@@ -407,6 +408,7 @@ impl App {
         for id in [ListId::Events, ListId::Log] {
             if !self.model.list_mut(id).choose_tick(mark.tick) {
                 self.window(id, Anchor::Tick(mark.tick));
+                self.model.list_mut(id).rests = true;
             }
         }
         self.bring_into_view();

@@ -135,7 +135,8 @@ impl App {
         let height = self.model.height(panel_of(id));
         self.model.list_mut(id).settle(height);
         if whole && id == ListId::Events {
-            if self.model.focus == Panel::Events && !self.model.following && !self.is_searching() {
+            let leads = !self.model.following && !self.model.events.rests;
+            if self.model.focus == Panel::Events && leads && !self.is_searching() {
                 self.follow_choice();
             }
             let nowhere = self.model.moment.is_none() && self.model.walking.is_none();

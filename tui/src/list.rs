@@ -37,6 +37,8 @@ pub struct EventList {
     pub top: usize,
     /// There is nothing before or after them.
     pub ends: (bool, bool),
+    /// The cursor stays where it was sent, which may be between two rows.
+    pub rests: bool,
     /// They reach to what was the end before the recording grew.
     pub tail: bool,
     /// How many there are in all, and whether that is certain.
@@ -62,6 +64,7 @@ impl EventList {
             selected: 0,
             top: 0,
             ends: (false, false),
+            rests: false,
             tail: false,
             total: None,
             waiting: None,
