@@ -293,28 +293,6 @@ fn index(image: &DebugImage, folder: &Path, demand: &Demand, report: &Report) ->
     }
 }
 
-/// Functions that every kernel has, in files that never move: what comes before those names is the
-/// folder the kernel was built in. Assembly is named otherwise than C where a prefix was mapped.
-const LANDMARKS: &[(&str, &str)] = &[
-    ("start_kernel", "init/main.c"),
-    ("entry_SYSCALL_64", "arch/x86/entry/entry_64.S"),
-];
-
-/// The folders that source files are named relative to.
-pub(crate) fn source_roots(resolver: &Resolver) -> Vec<String> {
-    let mut roots = Vec::new();
-    for (function, path) in LANDMARKS {
-        let Some(at) = resolver.address_of(function) else {
-            continue;
-        };
-        resolver.frames(at, &mut |frame| {
-            let root = frame.file.and_then(|file| file.strip_suffix(path));
-            roots.extend(root.filter(|root| !root.is_empty()).map(str::to_owned));
-        });
-    }
-    roots
-}
-
 /// One line of a source frame: function, file and line as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceFrame {

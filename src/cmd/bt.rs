@@ -11,7 +11,7 @@ use super::state::Moment;
 use super::variables::{self, FrameVariables, Shown};
 use crate::args::Bt;
 use crate::exit::{self, Failure};
-use crate::names::{Demand, Names, SourceFrame, source_frames, source_roots};
+use crate::names::{Demand, Names, SourceFrame, source_frames};
 use crate::report::Report;
 
 pub(crate) fn run(args: &Bt, report: &Report) -> Result<u8, Failure> {
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Bt, report: &Report) -> Result<u8, Failure> {
             (stack, Some(task))
         }
     };
-    let roots = source_roots(&resolver);
+    let roots = resolver.source_roots();
     let variables = variables::of_stack(&stack, registers, &names, &resolver, machine);
     let listing = Listing {
         resolver: &resolver,

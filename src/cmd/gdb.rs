@@ -209,7 +209,7 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     std::fs::write(&modules, &symbols.modules)
         .map_err(|error| failed("the names for gdb", error))?;
     let mut debuggee = Debuggee::new(reader, timeline);
-    let child = start(args, &symbols.kernel, &modules, &socket, &init)
+    let child = start(args, symbols.kernel.as_deref(), &modules, &socket, &init)
         .map_err(|error| failed("gdb could not be started (with --listen, no gdb is)", error))?;
     let over = Arc::new(AtomicBool::new(false));
     let waiting = wait_for(child, Arc::clone(&over));
@@ -286,7 +286,7 @@ fn add_module(module: &Module, path: &Path) -> String {
 
 fn start(
     args: &Gdb,
-    kernel: &Option<String>,
+    kernel: Option<&str>,
     modules: &Path,
     socket: &Path,
     init: &Path,

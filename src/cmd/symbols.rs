@@ -12,7 +12,7 @@ use super::print::Printer;
 use super::state::Moment;
 use crate::args::{At, Symbols};
 use crate::exit::{self, Failure};
-use crate::names::{Demand, Names, SourceFrame, source_frames, source_roots};
+use crate::names::{Demand, Names, SourceFrame, source_frames};
 use crate::report::Report;
 use crate::store;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Symbols, report: &Report) -> Result<u8, Failure> {
         }
     }
     let asked = Asked {
-        roots: source_roots(&resolver),
+        roots: resolver.source_roots(),
         resolver,
         json: args.json,
     };

@@ -11,6 +11,7 @@ use colinux_tui::{Live, Options, Palette, Places, Theme, TuiError};
 use crate::args::{Colors, Tui, View};
 use crate::exit::{self, Failure};
 use crate::guest::cache::Cache;
+use crate::guest::programs::find_program;
 use crate::report::Report;
 use crate::store;
 
@@ -58,7 +59,7 @@ pub(crate) fn show(reader: Reader, path: &Path, args: &View, watch: Watch) -> Re
     };
     let (vmlinux, sources) = (args.vmlinux.clone(), args.source.clone());
     let mut open_gdb = |mark: Mark| {
-        if !is_installed("gdb") {
+        if find_program("gdb".as_ref()).is_none() {
             return Err("gdb is not installed here (apt install gdb)".to_owned());
         }
         let program = env::current_exe().map_err(|error| error.to_string())?;
@@ -87,10 +88,4 @@ pub(crate) fn show(reader: Reader, path: &Path, args: &View, watch: Watch) -> Re
         Err(TuiError::Trace(error)) => Err(error.into()),
         Err(error) => Err(Failure::new(exit::ENVIRONMENT, error)),
     }
-}
-
-/// Whether a program is on the search path.
-fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -81,34 +81,22 @@ pub struct OrcLayout {
     bases: [Base; 16],
 }
 
-/// `ORC_REG_*` of arch/x86/include/asm/orc_types.h.
-const BASES: [Base; 16] = {
-    let mut bases = [Base::Undefined; 16];
-    bases[1] = Base::PreviousSp;
-    bases[2] = Base::Dx;
-    bases[3] = Base::Di;
-    bases[4] = Base::Bp;
-    bases[5] = Base::Sp;
-    bases[6] = Base::R10;
-    bases[7] = Base::R13;
-    bases[8] = Base::BpIndirect;
-    bases[9] = Base::SpIndirect;
-    bases
-};
+/// `ORC_REG_*` of arch/x86/include/asm/orc_types.h, by number.
+#[rustfmt::skip]
+const BASES: [Base; 16] = [
+    Base::Undefined, Base::PreviousSp, Base::Dx, Base::Di,
+    Base::Bp, Base::Sp, Base::R10, Base::R13,
+    Base::BpIndirect, Base::SpIndirect, Base::Undefined, Base::Undefined,
+    Base::Undefined, Base::Undefined, Base::Undefined, Base::Undefined,
+];
 /// The same as seen in 7.2: first the registers.
-const BASES_REORDERED: [Base; 16] = {
-    let mut bases = [Base::Undefined; 16];
-    bases[2] = Base::Dx;
-    bases[3] = Base::Sp;
-    bases[4] = Base::Bp;
-    bases[5] = Base::Di;
-    bases[6] = Base::R10;
-    bases[7] = Base::R13;
-    bases[8] = Base::PreviousSp;
-    bases[9] = Base::BpIndirect;
-    bases[10] = Base::SpIndirect;
-    bases
-};
+#[rustfmt::skip]
+const BASES_REORDERED: [Base; 16] = [
+    Base::Undefined, Base::Undefined, Base::Dx, Base::Sp,
+    Base::Bp, Base::Di, Base::R10, Base::R13,
+    Base::PreviousSp, Base::BpIndirect, Base::SpIndirect, Base::Undefined,
+    Base::Undefined, Base::Undefined, Base::Undefined, Base::Undefined,
+];
 
 const ENTRY: usize = 6;
 

@@ -14,6 +14,13 @@ use crate::modules::Module;
 use crate::orc::{OrcLayout, OrcSet, OrcTable};
 use crate::symtab::Symtab;
 
+/// Functions that every kernel has, in files that never move: what comes before those names is the
+/// folder the kernel was built in. Assembly is named otherwise than C where a prefix was mapped.
+const LANDMARKS: &[(&str, &str)] = &[
+    ("start_kernel", "init/main.c"),
+    ("entry_SYSCALL_64", "arch/x86/entry/entry_64.S"),
+];
+
 /// Which table a name is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
@@ -233,6 +240,21 @@ impl Resolver {
             Some(Source::Dwarf(image)) => image.frames(link, visit).unwrap_or(false),
             None => false,
         }
+    }
+
+    /// The folders that the kernel's source files are named relative to.
+    pub fn source_roots(&self) -> Vec<String> {
+        let mut roots = Vec::new();
+        for (function, path) in LANDMARKS {
+            let Some(at) = self.address_of(function) else {
+                continue;
+            };
+            self.frames(at, &mut |frame| {
+                let root = frame.file.and_then(|file| file.strip_suffix(path));
+                roots.extend(root.filter(|root| !root.is_empty()).map(str::to_owned));
+            });
+        }
+        roots
     }
 
     /// The unwind tables of the kernel and of the modules that are loaded now.

@@ -273,11 +273,15 @@ impl App {
 
     /// Asks for the rows of a list around a place.
     pub(crate) fn window(&mut self, id: ListId, anchor: Anchor) {
-        let source = self.source(id);
         let list = self.model.list_mut(id);
         list.rests = false;
         let want = list.around(anchor);
-        let ticket = list.ticket(&want);
+        self.ask_for_rows(id, want);
+    }
+
+    pub(crate) fn ask_for_rows(&mut self, id: ListId, want: Want) {
+        let source = self.source(id);
+        let ticket = self.model.list_mut(id).ticket(&want);
         self.windows.ask(scan::Job::Scan {
             list: id,
             source,

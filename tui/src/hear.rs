@@ -10,7 +10,7 @@ use crate::list::ListId;
 use crate::panel::Panel;
 use crate::work::machine::MachineNews;
 use crate::work::scan::{Found, ScanNews};
-use crate::work::{News, lanes, machine, scan};
+use crate::work::{News, lanes, machine};
 
 /// Time between two drawings of a timeline that is followed.
 const DRAW_EVERY: Duration = Duration::from_secs(2);
@@ -216,15 +216,7 @@ impl App {
             let height = self.model.height(panel_of(id));
             self.model.list_mut(id).settle(height);
             if let Some(want) = self.model.list_mut(id).wants(height) {
-                let source = self.source(id);
-                let list = self.model.list_mut(id);
-                let ticket = list.ticket(&want);
-                self.windows.ask(scan::Job::Scan {
-                    list: id,
-                    source,
-                    want,
-                    ticket,
-                });
+                self.ask_for_rows(id, want);
             }
         }
         self.ask_for_console();

@@ -140,7 +140,8 @@ pub(crate) struct Native {
     pub(crate) cells: u64,
     /// The cell of the jump that left translated code, or one of the numbers no cell has.
     pub(crate) exit_cell: u32,
-    /// No interrupt waits, so that enabling them delivers none.
+    /// No interrupt waits, so that enabling them delivers none. What could change that, a device or a
+    /// deadline, leaves translated code first.
     pub(crate) quiet: u32,
     /// A translation, by number, whose groups keep crossing pages.
     pub(crate) straddler: Option<u32>,

@@ -17,12 +17,6 @@ use crate::text::expand;
 const SOURCE_LINES: u32 = 200;
 /// Columns of a tab. The kernel's eight leave little of a line in a panel.
 const TAB: usize = 4;
-/// Functions that every kernel has, in files that never move: what comes before those names is the
-/// folder the kernel was built in. Assembly is named otherwise than C where a prefix was mapped.
-const LANDMARKS: [(&str, &str); 2] = [
-    ("start_kernel", "init/main.c"),
-    ("entry_SYSCALL_64", "arch/x86/entry/entry_64.S"),
-];
 
 /// What is known of the kernel's debug information.
 #[derive(Debug)]
@@ -46,21 +40,11 @@ impl Debug {
         let beside = beside.map(|(folder, release)| folder.join(release));
         let files = DebugFiles::new(places.vmlinux.clone(), beside.into_iter().collect());
         let image = image(&files, kernel, places, resolver);
-        let mut roots = Vec::new();
-        for (function, path) in LANDMARKS {
-            let Some(at) = resolver.address_of(function) else {
-                continue;
-            };
-            resolver.frames(at, &mut |frame| {
-                let root = frame.file.and_then(|file| file.strip_suffix(path));
-                roots.extend(root.filter(|root| !root.is_empty()).map(str::to_owned));
-            });
-        }
         Debug {
             files,
             release,
             image,
-            roots,
+            roots: resolver.source_roots(),
             modules: HashSet::new(),
         }
     }
