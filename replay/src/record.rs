@@ -25,10 +25,12 @@ use crate::setup::{self, RecordConfig};
 
 pub use resume::ResumeError;
 
-/// For how long, at most, events stay in memory alone: in ticks, and in nanoseconds while an idle guest
-/// waits for somebody to type. Without anybody, only ticks count, which follow from the guest: recordings
-/// of the same thing stay equal.
-const IN_MEMORY: u64 = 2_000_000_000;
+/// For how many ticks, at most, events stay in memory alone. A boot has fewer than a chunk holds, and
+/// would be lost whole with its recorder; the chunks this ends early cost some hundred bytes each.
+const IN_MEMORY_TICKS: u64 = 500_000_000;
+/// For how many nanoseconds, while an idle guest waits for somebody to type. Without anybody, only ticks
+/// count, which follow from the guest: recordings of the same thing stay equal.
+const IN_MEMORY_IDLE_NS: u64 = 2_000_000_000;
 
 /// What the host wants at one of its turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -318,7 +320,7 @@ impl Recorder {
             Moment::Quantum => {
                 let turn = host.turn(self.line());
                 self.console_input(turn.input)?;
-                if turn.publish || self.runner.tick() - self.settled.0 >= IN_MEMORY {
+                if turn.publish || self.runner.tick() - self.settled.0 >= IN_MEMORY_TICKS {
                     self.settle()?;
                 }
                 if let Some(reason) = turn.stop {
@@ -398,7 +400,7 @@ impl Recorder {
         let now = self.runner.machine().time().0;
         let wait = deadline.map(|d| d.0.saturating_sub(now));
         let until = deadline.map_or(u64::MAX, |deadline| deadline.0);
-        if host.waits() && until.saturating_sub(self.settled.1) >= IN_MEMORY {
+        if host.waits() && until.saturating_sub(self.settled.1) >= IN_MEMORY_IDLE_NS {
             self.settle()?;
         }
         match (host.idle(wait, self.line()), deadline) {
