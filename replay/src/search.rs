@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use colinux_driver::mem::trail::Trail;
-use colinux_tracer::StateDigest;
+use colinux_tracer::{StateDigest, Trail};
 
 use crate::checkpoint::{Checkpoint, Page, Seat};
 use crate::session::Session;
 use crate::timeline::{Mark, TimelineError};
-use crate::trails::Trails;
+use crate::trails::{Trails, noted};
 use crate::walk::{Looking, Walk};
 use crate::watch::{Halt, Stops};
 
@@ -64,8 +63,8 @@ struct Shared<'a> {
     over: AtomicBool,
     ticks: AtomicU64,
     found: Mutex<Option<(usize, Found)>>,
-    /// What was found out about stretches, with their ends.
-    trails: Mutex<Vec<(u64, u64, Trail)>>,
+    /// What was found out about stretches.
+    trails: Mutex<Vec<Trail>>,
 }
 
 struct Watcher<'a>(&'a Shared<'a>, usize, u64);
@@ -115,9 +114,9 @@ impl Shared<'_> {
                 Err(None) => continue,
                 Err(Some(error)) => return Err(error),
             };
-            if let Some(trail) = walk.machine().take_trail() {
+            if let Some(used) = walk.machine().take_trail() {
                 let mut trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
-                trails.push((tick, stretch.to.tick, trail));
+                trails.push(noted(tick, stretch.to.tick, used));
             }
             if let Some((mark, halt)) = found {
                 self.tell(at, Found::Stop(mark, halt));
@@ -221,8 +220,8 @@ pub(crate) fn search(
         }
     });
     let known = shared.trails.into_inner();
-    for (from, to, trail) in known.unwrap_or_else(PoisonError::into_inner) {
-        trails.add(from, to, trail);
+    for trail in known.unwrap_or_else(PoisonError::into_inner) {
+        trails.add(trail);
     }
     outcome?;
     let over = shared.over.load(Ordering::Acquire);

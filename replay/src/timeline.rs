@@ -5,6 +5,7 @@
 
 use std::{fmt, iter};
 
+use colinux_driver::debug::DebugStop;
 use colinux_driver::jit::Tier;
 use colinux_driver::machine::Machine;
 use colinux_symbols::SymbolError;
@@ -18,7 +19,7 @@ use crate::error::ReplayError;
 use crate::hooks::KernelHooks;
 use crate::search::{self, Found, Searcher, Stretch, Worker};
 use crate::session::Session;
-use crate::trails::Trails;
+use crate::trails::{Trails, noted};
 use crate::walk::{Looking, Ran, SLICE_TICKS, Walk};
 use crate::watch::{Halt, Stops};
 
@@ -158,7 +159,7 @@ impl Timeline {
             checkpoints: Checkpoints::new(budget),
             stored: Stored::open(reader),
             stops: Stops::default(),
-            trails: Trails::default(),
+            trails: Trails::of(reader),
             searchers: Vec::new(),
         };
         leave(
@@ -361,20 +362,42 @@ impl Timeline {
         Ok(Some(Mark { tick, attempt }))
     }
 
-    /// Runs on to the next stop.
+    /// Runs on to the next stop, passing over stretches that are known not to have it.
     pub fn forward(&mut self, keep_going: KeepGoing<'_>) -> Result<Halt, TimelineError> {
         if self.walk.ended {
             return Ok(Halt::End);
         }
-        let end = Mark {
-            tick: self.last_tick(),
-            attempt: u32::MAX,
-        };
-        Ok(match self.run(end, true, Vec::new(), keep_going)? {
-            Ran::Stopped(stop) => stop.into(),
-            Ran::End => Halt::End,
-            Ran::Interrupted => Halt::Interrupted,
-        })
+        self.read_trails();
+        let last = self.last_tick();
+        loop {
+            let from = self.walk.at;
+            let clear = self.trails.ruled_out_until(&self.stops, from.tick, last);
+            if self.kept(clear) > from.tick.saturating_add(STROLL_TICKS) {
+                self.go_back(clear);
+                if self.walk.at < from {
+                    // The checkpoints on the way could not be used.
+                    self.seek(from, &mut |_| true)?;
+                }
+            }
+            let end = Mark {
+                tick: last,
+                attempt: u32::MAX,
+            };
+            let known = self.trails.end_of(clear);
+            let to = known.filter(|to| *to < last).map_or(end, Mark::at);
+            match self.run(to, true, Vec::new(), keep_going)? {
+                // A breakpoint there has not been looked at.
+                Ran::Stopped(DebugStop::Arrived) if to < end => self.walk.arrived = false,
+                Ran::Stopped(stop) => return Ok(stop.into()),
+                Ran::End => return Ok(Halt::End),
+                Ran::Interrupted => return Ok(Halt::Interrupted),
+            }
+        }
+    }
+
+    fn read_trails(&mut self) {
+        let notes = self.trails.read();
+        self.stored.note(notes);
     }
 
     /// Runs back to the last stop before the cursor: searches forward, one stretch between
@@ -397,6 +420,7 @@ impl Timeline {
         stops: &Stops,
         keep_going: KeepGoing<'_>,
     ) -> Result<Halt, TimelineError> {
+        self.read_trails();
         let mut upper = from;
         let reach = |upper: Mark| match upper.attempt {
             0 => upper.tick.checked_sub(1),
@@ -418,8 +442,8 @@ impl Timeline {
             };
             match self.walk.last_stop(upper, stops, &mut keeping) {
                 Ok(found) => {
-                    if let Some(trail) = self.walk.machine().take_trail() {
-                        self.trails.add(kept, upper.tick, trail);
+                    if let Some(used) = self.walk.machine().take_trail() {
+                        self.trails.add(noted(kept, upper.tick, used));
                     }
                     if let Some((mark, halt)) = found {
                         self.seek(mark, &mut |_| true)?;

@@ -61,7 +61,7 @@ mod tests {
     use std::fs;
 
     use crate::{
-        EndReason, Event, Note, Options, Reader, RecordEnd, StateDigest, TraceError, Writer,
+        EndReason, Event, Note, Options, Reader, RecordEnd, StateDigest, TraceError, Trail, Writer,
     };
 
     fn options() -> Options {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_and_notes_are_added_to_a_finished_recording() {
+    fn checkpoints_trails_and_notes_are_added_to_a_finished_recording() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.clt");
         record(&path);
@@ -110,6 +110,13 @@ mod tests {
         writer.checkpoint(30, 1, state, vec![9; 3_000_000]).unwrap();
         writer.checkpoint(20, 0, state, *b"earlier").unwrap();
         writer.note(note.clone()).unwrap();
+        let trail = Trail {
+            from: 20,
+            to: 30,
+            written: Some(vec![5, 9]),
+            ..Trail::default()
+        };
+        writer.trail(trail.clone()).unwrap();
         writer.close().unwrap();
         let mut writer = Writer::append(&path, options()).unwrap();
         writer.checkpoint(35, 2, state, vec![9; 3_000_000]).unwrap();
@@ -123,6 +130,8 @@ mod tests {
         let reader = Reader::open(&path).unwrap();
         assert!(reader.is_complete());
         assert_eq!(reader.notes().unwrap(), [note]);
+        let trails = reader.trails().collect::<Result<Vec<_>, _>>();
+        assert_eq!(trails.unwrap(), [trail]);
         let found = reader.checkpoints().unwrap();
         let ids: Vec<_> = found.iter().map(|info| (info.tick, info.id)).collect();
         assert_eq!(ids, [(20, 0), (30, 1), (35, 2)]);
@@ -142,7 +151,7 @@ mod tests {
         assert_eq!(
             again.unwrap(),
             compared.unwrap(),
-            "checkpoints and notes are not compared"
+            "none of these is compared"
         );
         // Without the last index, the superseded ones are walked over.
         let cut = Reader::from_bytes("cut", &after[..after.len() - 1]).unwrap();

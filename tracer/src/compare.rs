@@ -61,6 +61,7 @@ impl Reader {
         for checkpoint in self.checkpoints()? {
             self.checkpoint(&checkpoint)?;
         }
+        self.trails().try_for_each(|trail| trail.map(drop))?;
         Ok(())
     }
 }

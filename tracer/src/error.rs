@@ -73,6 +73,9 @@ pub enum BodyRule {
     /// Its content is not of the form that its kind has.
     #[error("it is not of the form that a chunk of kind {0} has")]
     Form(&'static str),
+    /// The ticks and pages of a trail.
+    #[error("its ticks or pages do not ascend")]
+    Trail,
     /// Its layout version.
     #[error("its layout version {found} is newer than the {known} that this build reads")]
     Version {

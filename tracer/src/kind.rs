@@ -25,6 +25,8 @@ pub enum ChunkKind {
     Notes,
     /// The index. Not compared.
     Index,
+    /// A trail: the pages used in a stretch of time. Not compared.
+    Trail,
     /// A kind of a later build.
     Unknown(u8),
 }
@@ -42,6 +44,7 @@ impl ChunkKind {
         Self::Checkpoint,
         Self::Notes,
         Self::Index,
+        Self::Trail,
     ];
 
     /// The number in the file.
@@ -57,6 +60,7 @@ impl ChunkKind {
             Self::Checkpoint => 8,
             Self::Notes => 9,
             Self::Index => 10,
+            Self::Trail => 11,
             Self::Unknown(code) => code,
         }
     }
@@ -74,6 +78,7 @@ impl ChunkKind {
             8 => Self::Checkpoint,
             9 => Self::Notes,
             10 => Self::Index,
+            11 => Self::Trail,
             code => Self::Unknown(code),
         }
     }
@@ -91,6 +96,7 @@ impl ChunkKind {
             Self::Checkpoint => "checkpoint",
             Self::Notes => "notes",
             Self::Index => "index",
+            Self::Trail => "trail",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -102,7 +108,9 @@ impl ChunkKind {
                 FLAG_NEEDED
             }
             Self::Events | Self::Unknown(_) => 0,
-            Self::HostInfo | Self::Checkpoint | Self::Notes | Self::Index => FLAG_ASIDE,
+            Self::HostInfo | Self::Checkpoint | Self::Notes | Self::Index | Self::Trail => {
+                FLAG_ASIDE
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Chunks without rows, as the writer stores them: manifest, boot files, checkpoints, notes.
+//! Chunks without rows, as the writer stores them: manifest, boot files, checkpoints, trails, notes.
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::manifest::{HOST_INFO_VERSION, HostInfo, MANIFEST_VERSION, Manifest};
 use crate::pack::Draft;
 use crate::schema::Schema;
 use crate::sink::Sink;
+use crate::trail::{Trail, TrailRow};
 
 impl Sink {
     pub(crate) fn schema(&mut self, schema: &Schema) -> Result<(), TraceError> {
@@ -87,6 +88,11 @@ impl Sink {
             content,
         };
         self.plain(ChunkKind::Checkpoint, 1, "a checkpoint", &row)
+    }
+
+    /// Stores a trail.
+    pub(crate) fn trail(&mut self, trail: &Trail) -> Result<(), TraceError> {
+        self.plain(ChunkKind::Trail, 1, "a trail", &TrailRow::of(trail))
     }
 
     /// Stores a note.

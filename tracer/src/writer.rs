@@ -19,6 +19,7 @@ use crate::manifest::{HostInfo, Manifest};
 use crate::options::Options;
 use crate::rows::Row;
 use crate::sink::{Sink, Summary};
+use crate::trail::Trail;
 
 /// Inputs that are handed over without being asked to.
 const PENDING_INPUTS: usize = 256;
@@ -41,6 +42,7 @@ enum Message {
         state: StateDigest,
         bytes: Option<Making>,
     },
+    Trail(Box<Trail>),
     Note(Box<Note>),
     Events {
         vcpu: u16,
@@ -218,6 +220,11 @@ impl Writer {
             state,
             bytes,
         })
+    }
+
+    /// Stores a trail, by which a search need not look everywhere. It is not compared.
+    pub fn trail(&mut self, trail: Trail) -> Result<(), TraceError> {
+        self.send(Message::Trail(Box::new(trail)))
     }
 
     /// Stores a note or bookmark. It is not compared.
@@ -400,6 +407,7 @@ fn handle(
             let bytes = bytes.take().map(|make| make()).unwrap_or_default();
             sink.checkpoint(*tick, *id, *state, &bytes)
         }
+        Message::Trail(trail) => sink.trail(trail),
         Message::Note(note) => sink.note(note),
         Message::Events { vcpu, batch, full } => {
             let outcome = sink.events(*vcpu, batch);

@@ -6,13 +6,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use colinux_driver::machine::Machine;
-use colinux_driver::mem::addr::Gpa;
-use colinux_tracer::{TraceError, Writer};
+use colinux_driver::mem::addr::{Gpa, PAGE_SIZE};
+use colinux_tracer::{TraceError, Trail, Writer};
 
 use super::encode::{ANCHOR, Encoder, Image, Written};
 use super::form::Body;
 use super::pages::{PAGE, take_dirty};
 use crate::runner::Runner;
+use crate::trails::noted;
 
 /// Ticks between checkpoints at the beginning of a recording, unless asked otherwise.
 pub(crate) const INTERVAL_TICKS: u64 = 50_000_000;
@@ -88,6 +89,8 @@ pub(crate) struct Keeper {
     /// Pages written since the anchor, one bit each.
     written: Vec<u64>,
     last: Option<u64>,
+    /// Where the trail of the guest begins that is not stored yet.
+    trail_from: u64,
     encoding: Arc<Mutex<Encoding>>,
     /// Buffers that were used before: fresh memory costs more than what is copied into it.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -115,6 +118,7 @@ impl Keeper {
         };
         // What the loader put there is not written by the guest.
         take_dirty(machine);
+        machine.leave_trail();
         Keeper {
             interval: Interval::default(),
             next: Interval::default().after(0),
@@ -126,6 +130,7 @@ impl Keeper {
             chain: 0,
             written: vec![0; pages.div_ceil(64)],
             last: None,
+            trail_from: 0,
             encoding: Arc::new(Mutex::new(encoding)),
             spare: Arc::default(),
         }
@@ -144,6 +149,7 @@ impl Keeper {
         keeper.id = id;
         keeper.all = true;
         keeper.last = Some(tick);
+        keeper.trail_from = tick;
         keeper
     }
 
@@ -179,6 +185,7 @@ impl Keeper {
         self.last = Some(tick);
         let digest = runner.digest();
         let mut numbers = take_dirty(runner.machine_mut());
+        let trail = self.trail(runner.machine_mut(), tick, &numbers);
         let mut anew = false;
         if std::mem::take(&mut self.all) {
             let ram = &runner.machine().core().ram;
@@ -244,7 +251,20 @@ impl Keeper {
                 .push(buffer);
             bytes
         };
-        writer.checkpoint_later(tick, id, digest, Box::new(bytes))
+        writer.checkpoint_later(tick, id, digest, Box::new(bytes))?;
+        trail.map_or(Ok(()), |trail| writer.trail(trail))
+    }
+
+    /// What the guest used since the last one; these are the pages of RAM that were written.
+    fn trail(&mut self, machine: &mut Machine, tick: u64, changed: &[usize]) -> Option<Trail> {
+        let from = std::mem::replace(&mut self.trail_from, tick);
+        let used = machine.take_trail()?;
+        let ram = &machine.core().ram;
+        let number = |page: &usize| ram.gpa(page * PAGE).0 / PAGE_SIZE;
+        Some(Trail {
+            changed: Some(changed.iter().map(number).collect()),
+            ..noted(from, tick, used)
+        })
     }
 }
 

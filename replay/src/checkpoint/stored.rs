@@ -33,6 +33,11 @@ impl Stored {
         stored
     }
 
+    /// Says this as well.
+    pub(crate) fn note(&mut self, notes: Vec<String>) {
+        self.notes.extend(notes);
+    }
+
     /// What there is to say, once.
     pub(crate) fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)

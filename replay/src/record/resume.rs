@@ -137,12 +137,16 @@ fn copy(
     }
     writer.flush_inputs()?;
     let mut infos = reader.checkpoints()?;
-    infos.retain(|info| info.tick <= until.state.tick.0);
+    let last = until.state.tick.0;
+    infos.retain(|info| info.tick <= last);
     for info in infos {
         // One that is damaged was of no use before either.
         if let Ok(bytes) = reader.checkpoint(&info) {
             writer.checkpoint(info.tick, info.id, info.state, bytes)?;
         }
+    }
+    for trail in reader.trails().flatten().filter(|trail| trail.to <= last) {
+        writer.trail(trail)?;
     }
     Ok(())
 }
