@@ -18,8 +18,8 @@ mod place;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unpacked;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -27,6 +27,7 @@ pub use elf::{ElfError, LoadSegment, Vmlinux};
 pub use image::{BzImage, ImageError, KernelFile, SetupHeader};
 pub use params::{MEMORY_MAX, MEMORY_MIN, MemoryError, MemoryMap};
 pub use payload::{Compression, PayloadError, decompress};
+pub use unpacked::{Room, Unpacked};
 
 use crate::layout;
 use crate::mem::addr::{Gpa, Gva, PAGE_MASK};
@@ -207,10 +208,10 @@ pub fn load_extracted(spec: &BootSpec<'_>, vmlinux: &[u8]) -> Result<BootImage, 
 }
 
 /// The vmlinux of a kernel: the file itself, or what is inside the bzImage.
-pub fn vmlinux(kernel: &[u8]) -> Result<Cow<'_, [u8]>, BootError> {
+pub fn vmlinux(kernel: &[u8]) -> Result<Unpacked<'_>, BootError> {
     match KernelFile::parse(kernel)? {
-        KernelFile::Elf(file) => Ok(Cow::Borrowed(file)),
-        KernelFile::BzImage(image) => Ok(Cow::Owned(decompress(image.payload()?)?)),
+        KernelFile::Elf(file) => Ok(Unpacked::File(file)),
+        KernelFile::BzImage(image) => Ok(Unpacked::Memory(decompress(image.payload()?)?)),
     }
 }
 

@@ -161,5 +161,5 @@ impl Timeline {
 pub fn vmlinux(reader: &Reader) -> Result<Vec<u8>, ReplayError> {
     let kernel = reader.boot_file(KERNEL_FILE)?;
     let image = boot::vmlinux(&kernel).map_err(SetupError::from)?;
-    Ok(image.into_owned())
+    Ok(image.to_vec())
 }

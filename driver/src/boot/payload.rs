@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 
 use super::field::u32_at;
+use super::unpacked::Room;
 
 /// No uncompressed kernel is larger: its mapping at -2 GiB ends at 1 GiB (`KERNEL_IMAGE_SIZE`).
 const MAX_KERNEL_SIZE: u32 = 1 << 30;
@@ -109,7 +110,7 @@ impl Compression {
 
 /// Unpacks the payload of a bzImage, its appended size included, to the vmlinux (and the
 /// relocations behind it, which nobody needs).
-pub fn decompress(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
+pub fn decompress(payload: &[u8]) -> Result<Room, PayloadError> {
     let kind = Compression::detect(payload)?;
     let stream_len = payload.len().saturating_sub(4);
     let too_short = PayloadError::TooShort { len: payload.len() };
@@ -121,7 +122,7 @@ pub fn decompress(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
     let size = size as usize;
     let limit_kib = MAX_DICTIONARY / 1024;
     match kind {
-        Compression::None => Ok(stream.to_vec()),
+        Compression::None => Room::holding(stream).map_err(|error| error.to_string()),
         // The size is gzip's own trailer, so it belongs to the stream.
         Compression::Gzip => read_whole(flate2::read::GzDecoder::new(payload), size),
         Compression::Lz4 => lz4_legacy(stream, size),
@@ -140,9 +141,13 @@ pub fn decompress(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
     })
 }
 
+fn room(size: usize) -> Result<Room, String> {
+    Room::new(size).map_err(|error| format!("no memory for its {size} bytes: {error}"))
+}
+
 /// Reads exactly `size` bytes and insists on the end, where the decoders check their checksums.
-fn read_whole(mut reader: impl Read, size: usize) -> Result<Vec<u8>, String> {
-    let mut output = vec![0; size];
+fn read_whole(mut reader: impl Read, size: usize) -> Result<Room, String> {
+    let mut output = room(size)?;
     let mut filled = 0;
     while let Some(rest) = output.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
@@ -161,8 +166,8 @@ fn read_whole(mut reader: impl Read, size: usize) -> Result<Vec<u8>, String> {
 
 /// The LZ4 legacy frame: a magic, then blocks of a 32-bit compressed size and that many bytes,
 /// up to the end (lz4_Frame_format.md, "Legacy frame").
-fn lz4_legacy(stream: &[u8], size: usize) -> Result<Vec<u8>, String> {
-    let mut output = vec![0; size];
+fn lz4_legacy(stream: &[u8], size: usize) -> Result<Room, String> {
+    let mut output = room(size)?;
     let mut filled = 0;
     let mut at = 0;
     while at < stream.len() {
@@ -195,10 +200,10 @@ fn lz4_legacy(stream: &[u8], size: usize) -> Result<Vec<u8>, String> {
 }
 
 /// Frames in one piece: their windows are the output itself, and libzstd checks their checksums.
-fn zstd(stream: &[u8], size: usize) -> Result<Vec<u8>, String> {
-    let mut output = Vec::with_capacity(size);
+fn zstd(stream: &[u8], size: usize) -> Result<Room, String> {
+    let mut output = room(size)?;
     let filled = zstd::bulk::Decompressor::new()
-        .and_then(|mut decoder| decoder.decompress_to_buffer(stream, &mut output))
+        .and_then(|mut decoder| decoder.decompress_to_buffer(stream, &mut output[..]))
         .map_err(|error| error.to_string())?;
     if filled != size {
         return Err(wrong_size(filled, size));
@@ -219,8 +224,8 @@ mod tests {
     fn every_supported_compression_unpacks() {
         let sample = SAMPLE.repeat(40);
         let elf = [b"\x7fELF".as_slice(), &sample].concat();
-        assert_eq!(decompress(&sized(&elf, elf.len())).unwrap(), elf);
-        assert_eq!(decompress(&gzip(&sample)).unwrap(), sample);
+        assert_eq!(*decompress(&sized(&elf, elf.len())).unwrap(), *elf);
+        assert_eq!(*decompress(&gzip(&sample)).unwrap(), *sample);
         for stream in [
             lz4_legacy(&sample),
             zstd(&sample),
@@ -228,7 +233,12 @@ mod tests {
             LZMA_SAMPLE.to_vec(),
         ] {
             let payload = sized(&stream, sample.len());
-            assert_eq!(decompress(&payload).unwrap(), sample, "{:x?}", &stream[..4]);
+            assert_eq!(
+                *decompress(&payload).unwrap(),
+                *sample,
+                "{:x?}",
+                &stream[..4]
+            );
         }
     }
 
@@ -240,8 +250,8 @@ mod tests {
         let bare = [one.as_slice(), &two[4..]].concat();
         let frames = [one.as_slice(), &two].concat();
         let expected = [[b'a'; 100].as_slice(), &[b'b'; 50]].concat();
-        assert_eq!(decompress(&sized(&bare, 150)).unwrap(), expected);
-        assert_eq!(decompress(&sized(&frames, 150)).unwrap(), expected);
+        assert_eq!(*decompress(&sized(&bare, 150)).unwrap(), *expected);
+        assert_eq!(*decompress(&sized(&frames, 150)).unwrap(), *expected);
     }
 
     #[test]
@@ -258,10 +268,10 @@ mod tests {
                 assert!(matches!(error, PayloadError::Damaged { .. }), "{error}");
             }
         }
-        assert_eq!(
+        assert!(matches!(
             decompress(&sized(&zstd(&sample), u32::MAX as usize)),
             Err(PayloadError::TooLarge { size: u32::MAX })
-        );
+        ));
     }
 
     #[test]
