@@ -238,8 +238,6 @@ fn both_ends_of_history_and_interruptions() {
     assert!(at.tick > 1 && at.tick < 5_000_000, "{at}");
     assert_eq!(straight(&reader, &[at]), [digest]);
     timeline.seek(Mark::at(4_000_000), &mut go_on).unwrap();
-    // Nothing is known of what is read, so that it is looked for.
-    timeline.stops().watches = vec![watch(WatchSpace::Virtual, 8, 8, Watched::Reads)];
     assert_eq!(
         timeline.backward(&mut |_| false).unwrap(),
         Halt::Interrupted

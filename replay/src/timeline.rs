@@ -373,6 +373,10 @@ impl Timeline {
             let from = self.walk.at;
             let clear = self.trails.ruled_out_until(&self.stops, from.tick, last);
             if self.kept(clear) > from.tick.saturating_add(STROLL_TICKS) {
+                // However little there is to do: who wants to stop has said so by now.
+                if !keep_going(from.tick) {
+                    return Ok(Halt::Interrupted);
+                }
                 self.go_back(clear);
                 if self.walk.at < from {
                     // The checkpoints on the way could not be used.
@@ -429,6 +433,9 @@ impl Timeline {
         while let Some(tick) = reach(upper) {
             let kept = self.kept(tick);
             if self.trails.rule_out(stops, kept, upper) {
+                if !keep_going(tick) {
+                    return Ok(Halt::Interrupted);
+                }
                 upper = Mark::at(kept);
                 continue;
             }
