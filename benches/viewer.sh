@@ -18,7 +18,8 @@ tmux -L $server -f /dev/null new-session -d -x 120 -y 40 \
     "env LANG=C.UTF-8 TERM=screen-256color $binary $words; exec cat"
 sleep "${WARM_UP:-15}"
 pane=$(tmux -L $server display-message -p '#{pane_pid}')
-read -r viewer _ <"/proc/$pane/task/$pane/children"
+# The list has no newline behind it.
+read -r viewer _ <"/proc/$pane/task/$pane/children" || [ -n "$viewer" ]
 used() { awk '{print $14 + $15}' "/proc/$viewer/stat"; }
 before=$(used)
 sleep "$seconds"
