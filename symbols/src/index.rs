@@ -9,6 +9,7 @@
 
 mod build;
 mod format;
+mod large;
 mod nodes;
 mod steps;
 mod unpacked;

@@ -2,6 +2,7 @@
 //! by a few reads of plain arrays.
 
 use super::format::Parts;
+use super::large::in_large_pages;
 use super::nodes::Nodes;
 use super::steps::Steps;
 use super::{Header, Index};
@@ -92,9 +93,9 @@ impl Unpacked {
         });
         Some(Self {
             base: header.base,
-            cells: cells(&starts)?,
-            nodes: nodes.collect(),
-            steps,
+            cells: in_large_pages(&cells(&starts)?),
+            nodes: in_large_pages(&nodes.collect::<Vec<_>>()),
+            steps: in_large_pages(&steps),
             names: Strings::of(parts.names),
             files: Strings::of(parts.files),
         })
