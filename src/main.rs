@@ -56,6 +56,8 @@ fn words(mut words: Vec<OsString>) -> Vec<OsString> {
 fn run(cli: &Cli, report: &report::Report) -> Result<u8, Failure> {
     match &cli.verb {
         Verb::Record(args) => cmd::record::run(args, report),
+        Verb::Suspend(args) => cmd::suspend::run(args, report),
+        Verb::Resume(args) => cmd::record::resume(args.trace.as_deref(), &args.course, report),
         Verb::Replay(args) => cmd::replay::run(args, report),
         Verb::Verify(args) => cmd::verify::run(args, report),
         Verb::Gdb(args) => cmd::gdb::run(args, report),

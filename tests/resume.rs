@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::fs::File;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Run, Sandbox};
 
@@ -97,4 +100,42 @@ fn a_guest_that_waits_goes_on_waiting_and_one_that_ended_does_not() {
     assert!(!sandbox.path("never.clt").exists());
     let run = sandbox.run(&["record", "--resume", "over.clt", "--", "true"]);
     assert_eq!(run.code, Some(2), "{run}");
+}
+
+#[test]
+fn a_recording_is_suspended_from_outside_and_resumed() {
+    let sandbox = Sandbox::new();
+    let kernel = common::kernel("6.1");
+    let mut recorder = sandbox.command(&["record", "-o", "one.clt", "--kernel", &kernel]);
+    recorder.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut recorder = recorder.stderr(Stdio::piped()).spawn().unwrap();
+    let input = recorder.stdin.take();
+    let began = Instant::now();
+    let suspended = loop {
+        let run = sandbox.run(&["suspend", "one.clt"]);
+        if run.code == Some(0) {
+            break run;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{run}");
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert!(suspended.err.contains("goes on from @"), "{suspended}");
+    let run: Run = recorder.wait_with_output().unwrap().into();
+    assert_eq!(run.code, Some(128 + 15), "{run}");
+    drop(input);
+    let again = sandbox.run(&["suspend", "one.clt"]);
+    assert_eq!(again.code, Some(1), "{again}");
+    assert!(again.err.contains("nobody is recording it"), "{again}");
+    sandbox.file("typed", b"poweroff -f\n");
+    let mut resume = sandbox.command(&["resume", "one.clt", "-o", "two.clt"]);
+    resume.stdin(File::open(sandbox.path("typed")).unwrap());
+    let resumed: Run = resume.output().unwrap().into();
+    assert_eq!(resumed.code, Some(0), "{resumed}");
+    let executed = resumed.err.split("recorded ").nth(1).unwrap();
+    let executed = executed.split(' ').next().unwrap().replace(',', "");
+    sandbox.ok(&["verify", "two.clt"]);
+    let info = sandbox.ok(&["info", "two.clt", "--json"]).out;
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    let all = info["ticks"].as_u64().unwrap();
+    assert!(executed.parse::<u64>().unwrap() < all, "{resumed}");
 }

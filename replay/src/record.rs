@@ -90,6 +90,8 @@ pub struct Outcome {
     pub alarms: Vec<Alarm>,
     /// The last tick.
     pub tick: u64,
+    /// How many instructions were executed for it: all of them, or those since it was gone on with.
+    pub executed: u64,
     /// Virtual time at the end.
     pub time: VirtualTime,
     /// What was written.
@@ -242,13 +244,14 @@ impl Recorder {
         self
     }
 
-    /// Runs to the end and finishes the file. `closing` is asked for the host's notes once the
-    /// last tick is known.
+    /// Runs to the end and finishes the file. `closing` is asked for the host's notes once it is known
+    /// how many instructions that took.
     pub fn run(
         mut self,
         host: &mut dyn Host,
         closing: impl FnOnce(u64) -> HostInfo,
     ) -> Result<Outcome, ReplayError> {
+        let began = self.runner.tick();
         let ending = self.record(host)?;
         if ending.reason != EndReason::Unsupported {
             self.checkpoint()?;
@@ -258,7 +261,7 @@ impl Recorder {
         let time = self.runner.machine().time();
         let rip = self.runner.machine().core().cpu.rip;
         let function = self.runner.hooks().and_then(|hooks| hooks.name_of(rip));
-        self.writer.host_info(&closing(tick))?;
+        self.writer.host_info(&closing(tick - began))?;
         let summary = self.writer.finish(RecordEnd {
             reason: ending.reason,
             tick,
@@ -277,6 +280,7 @@ impl Recorder {
             function,
             alarms,
             tick,
+            executed: tick - began,
             time,
             summary,
         })

@@ -15,7 +15,7 @@ use colinux_tracer::Reader;
 use colinux_tui::Live;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::args::Record;
+use crate::args::Course;
 use crate::cmd::tui::{self, Watch};
 use crate::exit::{self, Failure};
 use crate::store;
@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Records to `output`, with the viewer in front. The viewer's end ends the recording in order; the
 /// exit code is the recording's.
-pub(crate) fn record(args: &Record, output: &Path, ours: bool) -> Result<u8, Failure> {
+pub(crate) fn record(course: &Course, output: &Path, ours: bool) -> Result<u8, Failure> {
     if let Some(why) = colinux_tui::unfit() {
         return Err(Failure::new(exit::ENVIRONMENT, why));
     }
@@ -45,7 +45,7 @@ pub(crate) fn record(args: &Record, output: &Path, ours: bool) -> Result<u8, Fai
                 live,
                 greeting: so_far(&said).map_err(trouble)?,
             };
-            tui::show(reader, output, &args.view, watch)
+            tui::show(reader, output, &course.view, watch)
         }
         Ok(None) => Ok(0),
         Err(error) => Err(trouble(error)),

@@ -18,6 +18,7 @@ pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod suspend;
 pub(crate) mod symbols;
 mod symfile;
 pub(crate) mod tui;

@@ -1,6 +1,7 @@
 //! `record`: boot a kernel and record it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use colinux_replay::setup::{self, RecordConfig};
 use colinux_replay::{Outcome, Recorder, ReplayError, ResumeError, record};
 use colinux_tracer::{Command, EndReason, HostInfo, Levels, Options, Reader};
 
-use crate::args::{FailOn, Record, View};
+use crate::args::{Course, FailOn, Record, View};
 use crate::cmd::background;
 use crate::console::{self, Console, Typist};
 use crate::exit::{self, Failure};
@@ -29,10 +30,10 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 reboot=a";
 const CMDLINE_COMMAND: &str = "quiet loglevel=3";
 
 pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
-    let mut args = Args::from(args)?;
-    if let Some(trace) = &args.record.resume {
-        return resume(&args, trace, report);
+    if let Some(trace) = &args.resume {
+        return resume(Some(trace), &args.course, report);
     }
+    let mut args = Args::from(args)?;
     let cache = Cache::open()?;
     let kernel_path = match args.kernel.take() {
         Some(path) => path,
@@ -77,12 +78,22 @@ pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
             failure
         })
     };
-    record_as(&args, &name, &kernel_path, begin, report)
+    let job = Job {
+        course: &args.record.course,
+        command: &args.record.command,
+        facilities: &args.record.levels,
+        last: args.record.last.map(|bytes| bytes.0),
+    };
+    record_as(&job, &name, &kernel_path, begin, report)
 }
 
 /// Goes on where another recording was left.
-fn resume(args: &Args<'_>, trace: &Path, report: &Report) -> Result<u8, Failure> {
-    let path = store::find(Some(trace))?;
+pub(crate) fn resume(
+    trace: Option<&Path>,
+    course: &Course,
+    report: &Report,
+) -> Result<u8, Failure> {
+    let path = store::find(trace)?;
     let reader = Reader::open(&path)?;
     if let Some(recovery) = reader.recovery() {
         report.note(format!("{}: {recovery}", path.display()));
@@ -95,25 +106,62 @@ fn resume(args: &Args<'_>, trace: &Path, report: &Report) -> Result<u8, Failure>
             other => Failure::new(exit::FAILED, format!("{}: {other}", path.display())),
         })
     };
-    record_as(args, name.trim_end_matches('-'), &path, begin, report)
+    let job = Job {
+        course,
+        command: &[],
+        facilities: &[],
+        last: None,
+    };
+    record_as(&job, name.trim_end_matches('-'), &path, begin, report)
+}
+
+/// What a recording is to do, whether it begins or goes on.
+struct Job<'a> {
+    course: &'a Course,
+    /// What the guest was made to run.
+    command: &'a [OsString],
+    /// What was asked for with `-s`.
+    facilities: &'a [String],
+    /// Bytes of events to keep at most.
+    last: Option<u64>,
+}
+
+impl Job<'_> {
+    fn until_tick(&self) -> Option<u64> {
+        match self.course.until {
+            Some(Until::Tick(tick)) => Some(tick),
+            _ => None,
+        }
+    }
+
+    fn tick_limit(&self) -> u64 {
+        let until = self.until_tick().unwrap_or(u64::MAX);
+        let most = self.course.max_ticks.map_or(u64::MAX, |t| t.0);
+        until.min(most)
+    }
 }
 
 /// Records under a name, as one that begins like this.
 fn record_as(
-    args: &Args<'_>,
+    job: &Job<'_>,
     name: &str,
     kernel: &Path,
     begin: impl FnOnce(&Path, Options, &HostInfo, u64) -> Result<Recorder, Failure>,
     report: &Report,
 ) -> Result<u8, Failure> {
-    let (output, ours) = match &args.record.output {
+    if job.course.view != View::default() && !job.course.tui && !job.course.viewed {
+        return Err(Failure::usage(
+            "--vmlinux, --source, --colors, --ascii and --no-mouse are for the viewer: --tui",
+        ));
+    }
+    let (output, ours) = match &job.course.output {
         Some(path) => (path.clone(), false),
         None => (store::reserve(name)?, true),
     };
-    let outcome = if args.record.tui {
-        background::record(args.record, &output, ours)
+    let outcome = if job.course.tui {
+        background::record(job.course, &output, ours)
     } else {
-        record_to(args, begin, &output, ours, kernel, report)
+        record_to(job, begin, &output, ours, kernel, report)
     };
     if ours && fs::metadata(&output).is_ok_and(|m| m.len() == 0) {
         // The reserved name of a recording that never began.
@@ -123,7 +171,7 @@ fn record_as(
 }
 
 fn record_to(
-    args: &Args<'_>,
+    job: &Job<'_>,
     begin: impl FnOnce(&Path, Options, &HostInfo, u64) -> Result<Recorder, Failure>,
     output: &Path,
     ours: bool,
@@ -131,11 +179,11 @@ fn record_to(
     report: &Report,
 ) -> Result<u8, Failure> {
     let options = Options {
-        overwrite: args.record.force || ours,
-        last: args.record.last.map(|bytes| bytes.0),
+        overwrite: job.course.force || ours,
+        last: job.last,
         ..Options::default()
     };
-    let limit = args.tick_limit();
+    let limit = job.tick_limit();
     let mut host = host_info(kernel);
     console::survive_size_limits()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
@@ -149,30 +197,30 @@ fn record_to(
             let level = word.strip_prefix(facility)?.strip_prefix('=')?;
             (level != "0").then_some(())
         };
-        if args.record.levels.iter().any(|word| asked(word).is_some()) {
+        if job.facilities.iter().any(|word| asked(word).is_some()) {
             report.note(format!("facility `{facility}` has no events: {why}"));
         }
     }
     let recorder = recorder
-        .until_panic(args.record.until == Some(Until::Panic))
-        .checkpoints(args.record.checkpoint_interval.0)
+        .until_panic(job.course.until == Some(Until::Panic))
+        .checkpoints(job.course.checkpoint_interval.0)
         .tier(report.tier());
     if ours {
         store::set_latest(output);
     }
-    let timeout = args
-        .record
+    let timeout = job
+        .course
         .timeout
         .map(Duration::try_from_secs_f64)
         .transpose();
     let timeout = timeout.map_err(|_| Failure::usage("--timeout wants a number of seconds"))?;
-    let typist = match args.record.viewed {
+    let typist = match job.course.viewed {
         true => Typist::Viewer,
         false => Typist::of_stdin(),
     };
     let mut console = Console::attach(timeout, typist)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
-    let recorder = match &args.record.gdb {
+    let recorder = match &job.course.gdb {
         None => recorder,
         Some(listen) => {
             let server = super::gdb::bind(listen)?;
@@ -197,7 +245,7 @@ fn record_to(
     drop(console);
     let outcome = result?;
     summarize(&outcome, began.elapsed(), output, report);
-    Ok(exit_code(args, &outcome, signal, report))
+    Ok(exit_code(job, &outcome, signal, report))
 }
 
 /// What was typed, with coLinux' words sorted out.
@@ -230,11 +278,6 @@ impl<'a> Args<'a> {
                 }
                 _ => rest.push(word),
             }
-        }
-        if record.view != View::default() && !record.tui && !record.viewed {
-            return Err(Failure::usage(
-                "--vmlinux, --source, --colors, --ascii and --no-mouse are for the viewer: --tui",
-            ));
         }
         if record.initrd.is_some() && !record.command.is_empty() {
             return Err(Failure::usage(
@@ -270,19 +313,6 @@ impl<'a> Args<'a> {
             cmdline,
             levels,
         })
-    }
-
-    fn until_tick(&self) -> Option<u64> {
-        match self.record.until {
-            Some(Until::Tick(tick)) => Some(tick),
-            _ => None,
-        }
-    }
-
-    fn tick_limit(&self) -> u64 {
-        let until = self.until_tick().unwrap_or(u64::MAX);
-        let most = self.record.max_ticks.map_or(u64::MAX, |t| t.0);
-        until.min(most)
     }
 }
 
@@ -359,8 +389,8 @@ fn summarize(outcome: &Outcome, elapsed: Duration, output: &Path, report: &Repor
     let seconds = elapsed.as_secs_f64().max(1e-9);
     report.note(format!(
         "recorded {} instructions in {seconds:.1} s ({:.0} million a second), {} events, {}: {}",
-        grouped(outcome.tick),
-        outcome.tick as f64 / seconds / 1e6,
+        grouped(outcome.executed),
+        outcome.executed as f64 / seconds / 1e6,
         grouped(outcome.summary.events),
         sized(outcome.summary.bytes),
         output.display()
@@ -368,15 +398,15 @@ fn summarize(outcome: &Outcome, elapsed: Duration, output: &Path, report: &Repor
 }
 
 /// Whether the guest's kernel failed in the way that was asked about.
-fn failed(args: &Args<'_>, outcome: &Outcome) -> bool {
-    match args.record.fail_on {
+fn failed(job: &Job<'_>, outcome: &Outcome) -> bool {
+    match job.course.fail_on {
         None => false,
         Some(FailOn::Panic) => outcome.alarms.iter().any(|a| a.panic),
         Some(FailOn::Oops) => !outcome.alarms.is_empty(),
     }
 }
 
-fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
+fn exit_code(job: &Job<'_>, outcome: &Outcome, signal: Option<u8>, report: &Report) -> u8 {
     if let Some(what) = &outcome.unsupported {
         let place = outcome
             .function
@@ -394,7 +424,7 @@ fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Re
             alarm.tick, alarm.text
         ));
     }
-    if failed(args, outcome) {
+    if failed(job, outcome) {
         return exit::FAILED;
     }
     match outcome.reason {
@@ -404,7 +434,7 @@ fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Re
             exit::TIMEOUT
         }
         EndReason::TickLimit => {
-            if args.until_tick() == Some(outcome.tick) {
+            if job.until_tick() == Some(outcome.tick) {
                 0
             } else {
                 report.note("the tick limit ended the recording");
@@ -413,7 +443,7 @@ fn exit_code(args: &Args<'_>, outcome: &Outcome, signal: Option<u8>, report: &Re
         }
         _ => match outcome.shutdown {
             Some(Shutdown::DebugExit(code)) => u8::try_from(code).unwrap_or(exit::FAILED),
-            Some(Shutdown::PowerOff | Shutdown::Reset) if args.record.command.is_empty() => 0,
+            Some(Shutdown::PowerOff | Shutdown::Reset) if job.command.is_empty() => 0,
             Some(Shutdown::PowerOff | Shutdown::Reset) => {
                 report.note("the guest ended without a status of its command");
                 exit::FAILED
