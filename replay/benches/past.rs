@@ -92,6 +92,33 @@ fn backward(timeline: &mut Timeline, last: u64, prepare: impl Fn(&mut Timeline))
     time
 }
 
+/// How long a journey goes on after somebody wants it to end, at moments spread over the time it takes:
+/// what lies between Ctrl-C and gdb's prompt.
+fn interrupted(
+    name: &str,
+    reader: &Reader,
+    begin: impl Fn(&mut Timeline),
+    journey: impl Fn(&mut Timeline, &mut dyn FnMut(u64) -> bool) -> Halt,
+) {
+    let ready = || {
+        let mut timeline = open(reader);
+        begin(&mut timeline);
+        timeline
+    };
+    let mut timeline = ready();
+    let whole = timed(|| journey(&mut timeline, &mut go_on)).0;
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    let late = (0..30).filter_map(|_| {
+        let mut timeline = ready();
+        let patience = whole.mul_f64(dice.below(900) as f64 / 1000.0);
+        let began = Instant::now();
+        let halt = journey(&mut timeline, &mut |_| began.elapsed() < patience);
+        // One that was quicker than the first has ended by itself.
+        (halt == Halt::Interrupted).then(|| began.elapsed() - patience)
+    });
+    report(name, late.collect());
+}
+
 fn main() {
     let Some(path) = std::env::var_os("RECORDING") else {
         eprintln!("RECORDING names no recording: nothing is measured");
@@ -157,16 +184,42 @@ fn main() {
     // Inside instructions of pages that are run all the time, so that nothing can be passed over.
     let names = ["kmem_cache_alloc", "schedule", "memset", "__memcpy"];
     let busy = names.map(|name| fresh.hooks().and_then(|hooks| hooks.address_of(name)));
+    let stop_at_busy = |timeline: &mut Timeline| {
+        let busy = busy.iter().flatten().map(|at| at + 1);
+        timeline.stops().breakpoints.extend(busy);
+    };
     said("breakpoints in busy pages", &mut || {
-        backward(&mut fresh, last, |timeline| {
-            let busy = busy.iter().flatten().map(|at| at + 1);
-            timeline.stops().breakpoints.extend(busy);
-        })
+        backward(&mut fresh, last, stop_at_busy)
     });
     let mut fresh = open(&reader);
     said("reverse-continue, all, watchpoint", &mut || {
         backward(&mut fresh, last, watched)
     });
+    let from_the_end = |timeline: &mut Timeline| {
+        seek(timeline, last);
+        stop_at_busy(timeline);
+    };
+    interrupted(
+        "interrupt: reverse-continue",
+        &reader,
+        from_the_end,
+        |timeline, keep_going| timeline.backward(keep_going).expect("it searches"),
+    );
+    interrupted(
+        "interrupt: continue",
+        &reader,
+        stop_at_busy,
+        |timeline, keep_going| timeline.forward(keep_going).expect("it searches"),
+    );
+    if reader.checkpoints().is_ok_and(|all| all.is_empty()) {
+        // With checkpoints, it is over before anybody could want it to end.
+        interrupted(
+            "interrupt: seek to the end",
+            &reader,
+            |_| (),
+            |timeline, keep_going| timeline.seek(Mark::at(last), keep_going).expect("it seeks"),
+        );
+    }
     let checkpoints = reader.checkpoints().expect("checkpoints");
     let raw: u64 = checkpoints.iter().map(|info| info.len).sum();
     println!(
