@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use colinux_replay::Mark;
 use colinux_tracer::{EndedFacility, Facility, Reader, TraceError};
@@ -81,6 +81,8 @@ pub struct App {
     /// The stretch that was asked for last.
     pub(crate) asked: Option<(Stretch, u64)>,
     pub(crate) drawn: Option<Instant>,
+    /// How long a timeline that is followed is left as it is.
+    pub(crate) drawing_rests: Duration,
     pub(crate) flags_due: bool,
     /// The console that was asked for last: the tick, the size, the events there are.
     pub(crate) asked_console: Option<(u64, Size, u64)>,
@@ -180,6 +182,7 @@ impl App {
             consoles: Counter::default(),
             asked: None,
             drawn: None,
+            drawing_rests: Duration::ZERO,
             flags_due: true,
             asked_console: None,
             console_due: false,

@@ -12,8 +12,10 @@ use crate::work::machine::MachineNews;
 use crate::work::scan::{Found, ScanNews};
 use crate::work::{News, lanes, machine};
 
-/// Time between two drawings of a timeline that is followed.
-const DRAW_EVERY: Duration = Duration::from_secs(2);
+/// Least and most time between two drawings of a timeline that is followed.
+const DRAW_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// It rests so many times as long as a drawing took.
+const REST: u32 = 200;
 /// Tasks that the timeline asks for.
 const TASKS_MOST: usize = 64;
 
@@ -77,7 +79,11 @@ impl App {
                 }
             }
             News::Scan(news) => self.hear_scan(news),
-            News::Lanes(lanes) => self.model.lanes = Some(lanes),
+            News::Lanes(lanes) => {
+                let took = self.drawn.map_or(Duration::ZERO, |at| at.elapsed());
+                self.drawing_rests = (took * REST).clamp(DRAW_EVERY.0, DRAW_EVERY.1);
+                self.model.lanes = Some(lanes);
+            }
             News::Flags(flags) => self.model.flags = flags,
             News::Machine(news) => self.hear_machine(news),
             News::Note(Ok(said)) => self.model.say(said),
@@ -221,7 +227,8 @@ impl App {
         }
         self.ask_for_console();
         // A timeline that grows by a little all the time need not be drawn each time.
-        if self.model.following && self.drawn.is_some_and(|at| at.elapsed() < DRAW_EVERY) {
+        let rests = |at: Instant| at.elapsed() < self.drawing_rests;
+        if self.model.following && self.drawn.is_some_and(rests) {
             return;
         }
         if std::mem::take(&mut self.flags_due) {

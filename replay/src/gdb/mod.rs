@@ -7,6 +7,7 @@ mod breakpoint;
 mod live;
 mod memory;
 mod monitor;
+mod progress;
 mod resume;
 mod reverse;
 mod script;

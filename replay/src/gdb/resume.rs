@@ -12,6 +12,7 @@ use gdbstub::target::ext::base::multithread::{
 use gdbstub::target::ext::base::reverse_exec::{ReplayLogPosition, ReverseContOps, ReverseStepOps};
 use gdbstub::target::ext::breakpoints::WatchKind;
 
+use super::progress::Progress;
 use super::target::{Debuggee, VCPU};
 use super::wire::Wire;
 use crate::timeline::TimelineError;
@@ -112,6 +113,14 @@ impl Debuggee {
         }
     }
 
+    /// The tick at which the next resumption would end if nothing stopped it.
+    fn heading(&self) -> u64 {
+        match self.action {
+            Action::StepBack | Action::ContinueBack => 0,
+            _ => self.timeline.last_tick(),
+        }
+    }
+
     /// Steps until the next instruction is outside a range, or has a breakpoint.
     fn step_range(
         &mut self,
@@ -194,12 +203,19 @@ impl<S: ConnectionExt<Error = std::io::Error>> BlockingEventLoop for EventLoop<S
         conn: &mut Wire<S>,
     ) -> Result<Event<Self::StopReason>, WaitError<S>> {
         let mut broken = None;
-        let halt = target.go(&mut |_| match conn.peek() {
-            Ok(None) => true,
-            Ok(Some(_)) => false,
-            Err(error) => {
-                broken = Some(error);
-                false
+        let mut progress = Progress::new(target.timeline.at().tick, target.heading());
+        let halt = target.go(&mut |tick| {
+            let told = match progress.at(tick) {
+                Some(line) => conn.tell(&line),
+                None => Ok(()),
+            };
+            match told.and_then(|()| conn.peek()) {
+                Ok(None) => true,
+                Ok(Some(_)) => false,
+                Err(error) => {
+                    broken = Some(error);
+                    false
+                }
             }
         });
         if let Some(error) = broken {

@@ -160,6 +160,17 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
         }
     }
 
+    /// Says something that gdb prints while it waits for the machine to stop (the packet `O`). Not to one
+    /// that would acknowledge it, since that looks like an interruption.
+    pub(super) fn tell(&mut self, line: &str) -> io::Result<()> {
+        if self.acknowledged {
+            return Ok(());
+        }
+        let digits: String = line.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.stream.write_all(&framed(&format!("O{digits}")))?;
+        self.stream.flush()
+    }
+
     /// Takes a byte that came in.
     fn take(&mut self, byte: u8) -> io::Result<()> {
         if self.packet.is_empty() {
@@ -372,6 +383,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_told_meanwhile_is_printed_by_who_does_not_acknowledge_it() {
+        let mut wire = Wire::new(Script(VecDeque::new(), Vec::new()), Arc::default());
+        wire.tell("no\n").unwrap();
+        assert!(wire.stream.1.is_empty());
+        wire.stream.0.extend(framed("QStartNoAckMode"));
+        assert_eq!(wire.read().unwrap(), b'$');
+        wire.tell("yes\n").unwrap();
+        assert_eq!(wire.stream.1, framed("O7965730a"));
     }
 
     #[test]
