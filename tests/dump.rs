@@ -3,6 +3,7 @@
 mod common;
 
 use colinux_tracer::{Event, Reader};
+use colinux_tui::row::Runners;
 use common::Sandbox;
 use serde_json::Value;
 
@@ -123,6 +124,41 @@ fn what_is_counted_is_what_is_there() {
     assert_eq!(names.collect::<Vec<_>>().join(" "), colinux);
 }
 
+/// A task switch is told beside who leaves, and what comes after an exec beside the new name; by `dump`
+/// and by the viewer, which also knows the name that a task has given itself before it leaves.
+fn who_ran_is_told_alike(rows: &[Value], reader: &Reader) {
+    let task = |row: &Value, field: &str| {
+        let comm = row[format!("{field}comm")].as_str()?;
+        Some(format!("{comm}-{}", row[format!("{field}tid")]))
+    };
+    let mut runners = Runners::new(reader);
+    let mut now: Option<String> = None;
+    let (mut renamed, mut named) = (0, 0);
+    for (number, row) in (0..).zip(rows) {
+        let seen = runners.at(number).map(|who| who.label());
+        if now.is_some() {
+            assert_eq!(row["task"].as_str(), now.as_deref(), "{row}");
+            if seen != now {
+                let change =
+                    |row: &&Value| row["event"] == "TaskSwitch" || row["event"] == "TaskExec";
+                let next = rows[number as usize..].iter().find(change).unwrap();
+                assert_eq!(seen, task(next, "prev_"), "{row}");
+                named += 1;
+            }
+        }
+        match row["event"].as_str() {
+            Some("TaskSwitch") => now = task(row, "next_"),
+            Some("TaskExec") => {
+                renamed += u32::from(now != task(row, ""));
+                now = task(row, "");
+            }
+            _ => {}
+        }
+    }
+    assert!(renamed > 0, "no program changed its name");
+    assert!(named > 0, "no task gave itself a name");
+}
+
 /// Every kind that the machine and the guest's kernel can make is made, and by its level only.
 #[test]
 fn a_guest_makes_these_events() {
@@ -156,6 +192,7 @@ fn a_guest_makes_these_events() {
     ] {
         assert!(all.iter().any(|row| row["event"] == kind), "no {kind}");
     }
+    who_ran_is_told_alike(&all, &Reader::open(sandbox.path("a.clt")).unwrap());
     let kernel = common::kernel("6.1");
     let base = [
         "record", "--kernel", &kernel, "-o", "b.clt", "--until", "@400M",

@@ -65,6 +65,8 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
         cursor.seek_number(next)?;
         for row in cursor {
             let row = row?;
+            // Of a task switch, who leaves; of an exec, by the name it had.
+            let task = scene.task(row.vcpu);
             scene.see(&row);
             if !wanted.contains_code(row.event.kind().code()) {
                 continue;
@@ -76,10 +78,10 @@ pub(crate) fn run(args: &Dump, report: &Report) -> Result<u8, Failure> {
                 let event = serde_json::to_value(&row.event);
                 let mut json = json_row(Some(row.vcpu), row.tick, event);
                 add_names(&mut json, namer.as_ref());
-                add_scene(&mut json, &scene, &row);
+                add_scene(&mut json, &scene, task, &row);
                 json.to_string()
             } else {
-                in_scene(&scene, &row, namer.as_ref())
+                in_scene(&scene, &task, &row, namer.as_ref())
             };
             if !show(Some(line)) {
                 return Ok(0);
@@ -196,14 +198,14 @@ fn named_text(vcpu: u16, tick: u64, event: &Event, namer: Option<&Namer>) -> Str
 }
 
 /// An event as one line, as ftrace has it: task, vCPU, time, then tick, name, fields.
-fn in_scene(scene: &Scene, row: &EventRow, namer: Option<&Namer>) -> String {
+fn in_scene(scene: &Scene, task: &str, row: &EventRow, namer: Option<&Namer>) -> String {
     let value = serde_json::to_value(&row.event).unwrap_or(Value::Null);
     let time = scene.time(row.tick).map_or("-".to_owned(), |ns| {
         format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
     });
     format!(
         "{:>22} [{:03}] {time:>14} {:>12} {}",
-        scene.task(row.vcpu),
+        task,
         row.vcpu,
         format!("@{}", row.tick),
         fields(row.event.kind().name(), value, namer)
@@ -211,10 +213,10 @@ fn in_scene(scene: &Scene, row: &EventRow, namer: Option<&Namer>) -> String {
 }
 
 /// Adds time and task, as far as they are known.
-fn add_scene(json: &mut Value, scene: &Scene, row: &EventRow) {
+fn add_scene(json: &mut Value, scene: &Scene, task: String, row: &EventRow) {
     let Value::Object(json) = json else { return };
     json.insert("time_ns".to_owned(), scene.time(row.tick).into());
-    json.insert("task".to_owned(), scene.task(row.vcpu).into());
+    json.insert("task".to_owned(), task.into());
 }
 
 fn input_text(tick: u64, input: &Input) -> String {

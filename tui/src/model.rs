@@ -323,8 +323,8 @@ impl Model {
         if row.tick > self.cursor.tick {
             return None;
         }
-        // A switch says who leaves; after it, the other one runs.
-        let comes = crate::row::Who::of_switch(&row.event).map(|(_, comes)| comes);
+        // Of an event that changes who runs, the row says who it was before.
+        let comes = crate::row::Who::after(&row.event);
         comes.or(row.who).map(|who| who.label())
     }
 }

@@ -53,6 +53,22 @@ impl Who {
             _ => None,
         }
     }
+
+    /// Who runs after an event that changes it: another task, or the same by another name.
+    pub fn after(event: &Event) -> Option<Self> {
+        match event {
+            Event::TaskExec { tid, comm, .. } => Some(Who {
+                tid: *tid,
+                comm: *comm,
+            }),
+            other => Self::of_switch(other).map(|(_, comes)| comes),
+        }
+    }
+
+    /// The events that change who runs.
+    pub fn changes() -> EventMask {
+        EventMask::of(&[EventKind::TaskSwitch, EventKind::TaskExec])
+    }
 }
 
 /// An event as the list has it.
@@ -90,7 +106,7 @@ impl Row {
 /// Finds out who was running at events that are asked for in order.
 #[derive(Clone, Debug)]
 pub struct Runners {
-    switches: Cursor,
+    changes: Cursor,
     /// The stretch of event numbers for which the answer is known, and the answer.
     known: Option<(u64, u64, Option<Who>)>,
 }
@@ -98,33 +114,29 @@ pub struct Runners {
 impl Runners {
     /// Of a recording.
     pub fn new(reader: &Reader) -> Self {
-        let switches = reader
-            .events()
-            .with_kinds(EventMask::of(&[EventKind::TaskSwitch]));
         Runners {
-            switches,
+            changes: reader.events().with_kinds(Who::changes()),
             known: None,
         }
     }
 
-    /// Who was running when event `number` happened; of a task switch, who leaves.
+    /// Who was running when event `number` happened; of a task switch, who leaves, and of an exec, who it was
+    /// before.
     pub fn at(&mut self, number: u64) -> Option<Who> {
         if let Some((from, to, who)) = self.known
             && (from..=to).contains(&number)
         {
             return who;
         }
-        let mut ahead = self.switches.clone();
+        let mut ahead = self.changes.clone();
         ahead.seek_number(number).ok()?;
         let mut behind = ahead.clone();
         let before = behind.prev().and_then(Result::ok);
         let after = ahead.next().and_then(Result::ok);
-        // A switch says on both its sides who runs there.
-        let who = match (&before, &after) {
-            (_, Some(row)) => Who::of_switch(&row.event).map(|(leaves, _)| leaves),
-            (Some(row), None) => Who::of_switch(&row.event).map(|(_, comes)| comes),
-            (None, None) => None,
-        };
+        // Who leaves in a switch has the name that it ran by, which it may have given itself.
+        let left = after.as_ref().and_then(|row| Who::of_switch(&row.event));
+        let came = before.as_ref().and_then(|row| Who::after(&row.event));
+        let who = left.map(|(leaves, _)| leaves).or(came);
         let from = before.map_or(0, |row| row.number + 1);
         let to = after.map_or(u64::MAX, |row| row.number);
         self.known = Some((from, to, who));

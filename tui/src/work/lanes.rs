@@ -270,7 +270,7 @@ pub fn draw(reader: &Reader, stretch: Stretch, tasks: usize, ticket: &Ticket) ->
 
 type Tasks = (Vec<TaskLane>, Option<&'static str>);
 
-/// Who ran when, by the task switches.
+/// Who ran when, by task switches and execs, which change names.
 fn who_ran(reader: &Reader, stretch: Stretch, most: usize, ticket: &Ticket) -> Option<Tasks> {
     let code = EventKind::TaskSwitch.code();
     let inside = |entry: &&colinux_tracer::ChunkEntry| {
@@ -289,14 +289,10 @@ fn who_ran(reader: &Reader, stretch: Stretch, most: usize, ticket: &Ticket) -> O
     if switches > SWITCHES_MOST {
         return Some((Vec::new(), Some("zoom in to see who ran")));
     }
-    let mut cursor = reader
-        .events()
-        .with_kinds(EventMask::of(&[EventKind::TaskSwitch]));
+    let mut cursor = reader.events().with_kinds(Who::changes());
     let _ = cursor.seek_tick(stretch.from);
     let before = cursor.clone().prev().and_then(Result::ok);
-    let mut running = before
-        .and_then(|row| Who::of_switch(&row.event))
-        .map(|w| w.1);
+    let mut running = before.and_then(|row| Who::after(&row.event));
     let mut since = stretch.from;
     let mut ran: HashMap<Who, (u64, Vec<u64>)> = HashMap::new();
     let mut add = |who: Option<Who>, from: u64, to: u64| {
@@ -320,11 +316,12 @@ fn who_ran(reader: &Reader, stretch: Stretch, most: usize, ticket: &Ticket) -> O
             return None;
         }
         let Ok(row) = row else { continue };
-        let Some((leaves, comes)) = Who::of_switch(&row.event) else {
+        let Some(comes) = Who::after(&row.event) else {
             continue;
         };
+        let leaves = Who::of_switch(&row.event).map(|(leaves, _)| leaves);
         let until = row.tick.min(stretch.to);
-        add(Some(running.unwrap_or(leaves)), since, until);
+        add(running.or(leaves), since, until);
         (running, since) = (Some(comes), until);
         if row.tick >= stretch.to {
             break;
