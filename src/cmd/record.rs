@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use colinux_driver::boot;
@@ -26,6 +27,8 @@ use crate::words::{Bytes, Until, grouped, sized};
 /// What every guest is told: where its console is, to end the run when it panics, and to restart by
 /// ACPI, since on reduced hardware Linux would try EFI first.
 const CMDLINE: &str = "console=ttyS0 panic=-1 reboot=a";
+/// How often a lock is tried for.
+const LOCK_TRIES: u32 = 20;
 /// Said as well when only the command's own output is wanted.
 const CMDLINE_COMMAND: &str = "quiet loglevel=3";
 
@@ -188,10 +191,6 @@ fn record_to(
     console::survive_size_limits()
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("signals: {error}")))?;
     let recorder = begin(output, options, &host, limit)?;
-    // Who looks at the file meanwhile sees by the lock that it is being written. Without one, as on
-    // file systems that have none, it looks like one that was left.
-    let lock = File::open(output);
-    let _lock = lock.inspect(|file| drop(file.try_lock()));
     for (facility, why) in setup::ENDED {
         let asked = |word: &String| {
             let level = word.strip_prefix(facility)?.strip_prefix('=')?;
@@ -218,6 +217,8 @@ fn record_to(
         true => Typist::Viewer,
         false => Typist::of_stdin(),
     };
+    // Last before signals are heard: who sees the lock may send one.
+    let _lock = lock(output);
     let mut console = Console::attach(timeout, typist)
         .map_err(|error| Failure::new(exit::ENVIRONMENT, format!("the console: {error}")))?;
     let recorder = match &job.course.gdb {
@@ -246,6 +247,20 @@ fn record_to(
     let outcome = result?;
     summarize(&outcome, began.elapsed(), output, report);
     Ok(exit_code(job, &outcome, signal, report))
+}
+
+/// Locks the file, by which who looks at it meanwhile sees that it is being written. Without a lock, as
+/// on file systems that have none, it looks like one that was left.
+fn lock(output: &Path) -> Option<File> {
+    let file = File::open(output).ok()?;
+    for _ in 0..LOCK_TRIES {
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        // Who looks whether there is a lock has one for a moment.
+        thread::sleep(Duration::from_millis(1));
+    }
+    Some(file)
 }
 
 /// What was typed, with coLinux' words sorted out.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use colinux_tracer::Reader;
+use colinux_tui::work::file::is_written;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::Suspend;
@@ -14,8 +15,6 @@ use crate::exit::{self, Failure};
 use crate::report::Report;
 use crate::store;
 
-/// The locks that processes hold, by proc(5).
-const LOCKS: &str = "/proc/locks";
 /// How long a recorder may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks at whether it has.
@@ -24,30 +23,30 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) fn run(args: &Suspend, report: &Report) -> Result<u8, Failure> {
     let path = store::find(args.trace.as_deref())?;
     let shown = path.display();
-    let Some(recorder) = recorder_of(&path)? else {
+    if !is_written(&path) {
         return Err(Failure::new(
             exit::FAILED,
             format!(
                 "{shown}: nobody is recording it; `colinux-trace resume {shown}` goes on with it"
             ),
         ));
+    }
+    let trouble = |what: String| Failure::new(exit::ENVIRONMENT, format!("{shown}: {what}"));
+    let Some(recorder) = recorder_of(&path) else {
+        return Err(trouble(
+            "its recorder cannot be seen from here: another user's process, or another container's"
+                .to_owned(),
+        ));
     };
-    let refused = |error| {
-        let pid = recorder.as_raw_nonzero();
-        Failure::new(
-            exit::ENVIRONMENT,
-            format!("{shown}: its recorder, process {pid}: {error}"),
-        )
-    };
-    kill_process(recorder, Signal::TERM).map_err(refused)?;
+    let pid = recorder.as_raw_nonzero();
+    kill_process(recorder, Signal::TERM)
+        .map_err(|error| trouble(format!("its recorder, process {pid}: {error}")))?;
     let asked = Instant::now();
-    while recorder_of(&path)? == Some(recorder) {
+    while is_written(&path) {
         if asked.elapsed() > PATIENCE {
-            let pid = recorder.as_raw_nonzero();
-            return Err(Failure::new(
-                exit::ENVIRONMENT,
-                format!("{shown}: its recorder, process {pid}, was told to end and has not"),
-            ));
+            return Err(trouble(format!(
+                "its recorder, process {pid}, was told to end and has not"
+            )));
         }
         thread::sleep(LOOK_EVERY);
     }
@@ -65,31 +64,31 @@ pub(crate) fn run(args: &Suspend, report: &Report) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The process that records to a file: the one that holds its lock.
-fn recorder_of(path: &Path) -> Result<Option<Pid>, Failure> {
-    let trouble = |what: &dyn std::fmt::Display, error| {
-        Failure::new(exit::ENVIRONMENT, format!("{what}: {error}"))
+/// The process that records to a file: the one that has it open for writing. `/proc/locks` would be
+/// quicker to read, but its device and inode are not those of stat(2) on overlayfs and btrfs.
+fn recorder_of(path: &Path) -> Option<Pid> {
+    let file = fs::metadata(path).ok()?;
+    let is_it = |opened: &Path| {
+        fs::metadata(opened).is_ok_and(|it| (it.dev(), it.ino()) == (file.dev(), file.ino()))
     };
-    let file = fs::metadata(path).map_err(|error| trouble(&path.display(), error))?;
-    let locks = fs::read_to_string(LOCKS).map_err(|error| trouble(&LOCKS, error))?;
-    Ok(holder(&locks, file.dev(), file.ino()))
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let process = process.path();
+        let mut opened = fs::read_dir(process.join("fd")).ok()?.flatten();
+        let writes = opened.any(|opened| {
+            let info = process.join("fdinfo").join(opened.file_name());
+            is_it(&opened.path()) && fs::read_to_string(info).is_ok_and(|info| for_writing(&info))
+        });
+        writes.then(|| Pid::from_raw(pid)).flatten()
+    })
 }
 
-/// Who holds an exclusive `flock` of a file. A line is `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`:
-/// process, device in hex, inode. Waiting ones have `->` behind the number and hold nothing.
-fn holder(locks: &str, device: u64, inode: u64) -> Option<Pid> {
-    let file = format!(
-        "{:02x}:{:02x}:{inode}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            [_, "FLOCK", _, "WRITE", pid, of, ..] if of == file => Pid::from_raw(pid.parse().ok()?),
-            _ => None,
-        }
-    })
+/// Whether a descriptor is open for writing, by its `fdinfo`: `flags` is open(2)'s, in octal.
+fn for_writing(info: &str) -> bool {
+    const ACCESS_MODE: u32 = 3;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & ACCESS_MODE != 0)
 }
 
 #[cfg(test)]
@@ -97,17 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_tells_who_holds_it() {
-        let locks = "1: POSIX  ADVISORY  WRITE 11 fe:00:5678 0 EOF\n\
-                     2: FLOCK  ADVISORY  READ 12 fe:00:5678 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE 13 fe:01:5678 0 EOF\n\
-                     4: -> FLOCK  ADVISORY  WRITE 14 fe:00:5678 0 EOF\n\
-                     5: FLOCK  ADVISORY  WRITE 15 fe:00:5678 0 EOF\n\
-                     6: FLOCK  ADVISORY  WRITE 0 fe:00:5679 0 EOF\n6:\n";
-        let device = rustix::fs::makedev(0xfe, 0);
-        let of = |inode| holder(locks, device, inode).map(|pid| pid.as_raw_nonzero().get());
-        assert_eq!(of(5678), Some(15));
-        assert_eq!(of(5679), None, "a process of another namespace");
-        assert_eq!(of(1), None);
+    fn who_has_a_file_open_for_writing_records_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.clt");
+        let written = fs::File::create(&path).unwrap();
+        assert_eq!(recorder_of(&path), Some(rustix::process::getpid()));
+        drop(written);
+        let _read = fs::File::open(&path).unwrap();
+        assert_eq!(recorder_of(&path), None);
     }
 }
