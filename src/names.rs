@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use colinux_driver::machine::Machine;
 use colinux_replay::{GuestKernel, ViewError};
 use colinux_symbols::btf::Type;
@@ -69,7 +70,8 @@ impl Names {
             Failure::new(exit::SYMBOLS, format!("{}: {why}", path.display()))
         };
         let bytes = FileMap::open(path).map_err(|error| Failure::new(exit::SYMBOLS, error))?;
-        let kernel = GuestKernel::from_file(&bytes, false).map_err(|error| named(&error))?;
+        let kernel = GuestKernel::from_file(&Bytes::from_owner(bytes), false)
+            .map_err(|error| named(&error))?;
         let beside = path.parent().map(Path::to_owned);
         Self::with(kernel, beside, args, demand, report)
     }

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use colinux_driver::machine::Machine;
 use colinux_driver::tick::Tick;
-use colinux_driver::x86::decode::decode;
+use colinux_driver::x86::decode::{Decoded, decode};
 use colinux_driver::x86::table::Table;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use iced_x86::IcedError;
@@ -159,11 +159,13 @@ fn decoding(c: &mut Criterion) {
         apic(a, 0, 0)?;
         exit(a)
     });
-    let insns = decode(&table, &code, 64, 48).ops.len();
+    let mut decoded = Decoded::default();
+    decode(&mut decoded, &table, &code, 64, 48);
+    let insns = decoded.ops.len();
     let mut group = c.benchmark_group("vcpu");
     group.throughput(Throughput::Elements(insns as u64));
     group.bench_function("decode", |b| {
-        b.iter(|| decode(&table, black_box(&code), 64, 48))
+        b.iter(|| decode(&mut decoded, &table, black_box(&code), 64, 48))
     });
     group.finish();
 }

@@ -19,8 +19,8 @@ use colinux_driver::tick::Tick;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let kernel = std::fs::read(args.get(1).ok_or("KERNEL is missing")?)?;
-    let initrd = std::fs::read(args.get(2).ok_or("INITRD is missing")?)?;
+    let kernel = std::fs::read(args.get(1).ok_or("KERNEL is missing")?)?.into();
+    let initrd = std::fs::read(args.get(2).ok_or("INITRD is missing")?)?.into();
     let cmdline = args.get(3).map_or("console=ttyS0 panic=-1", String::as_str);
     let tables = colinux_driver::dev::acpi::tables(1, layout::RSDP);
     let config = MachineConfig {
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         quantum_ticks: 1 << 22,
     };
     let image = boot::load(&BootSpec {
-        kernel: &kernel,
-        initrd: Some(&initrd),
+        kernel,
+        initrd: Some(initrd),
         cmdline,
         memory_bytes: config.memory_bytes,
         as_bzimage: false,

@@ -18,27 +18,27 @@ mod place;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod unpacked;
 
 use std::fmt;
 use std::ops::Range;
+
+use bytes::Bytes;
 
 pub use elf::{ElfError, LoadSegment, Vmlinux};
 pub use image::{BzImage, ImageError, KernelFile, SetupHeader};
 pub use params::{MEMORY_MAX, MEMORY_MIN, MemoryError, MemoryMap};
 pub use payload::{Compression, PayloadError, decompress};
-pub use unpacked::{Room, Unpacked};
 
 use crate::layout;
 use crate::mem::addr::{Gpa, Gva, PAGE_MASK};
 
 /// What to boot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BootSpec<'a> {
     /// A bzImage or an ELF vmlinux.
-    pub kernel: &'a [u8],
+    pub kernel: Bytes,
     /// The initrd; an empty one is none.
-    pub initrd: Option<&'a [u8]>,
+    pub initrd: Option<Bytes>,
     /// The kernel command line.
     pub cmdline: &'a str,
     /// Size of memory.
@@ -59,7 +59,7 @@ pub struct BootSpec<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct BootImage {
     /// What to copy into zeroed memory, in this order.
-    pub segments: Vec<(Gpa, Vec<u8>)>,
+    pub segments: Vec<(Gpa, Bytes)>,
     /// RIP.
     pub entry: u64,
     /// RSI: the zero page.
@@ -178,15 +178,15 @@ pub enum BootError {
 pub fn load(spec: &BootSpec<'_>) -> Result<BootImage, BootError> {
     // What is cheap to refuse is refused before anything is unpacked.
     let memory = check_spec(spec)?;
-    match KernelFile::parse(spec.kernel)? {
+    match KernelFile::parse(&spec.kernel)? {
         KernelFile::BzImage(image) if spec.as_bzimage => {
             let placed = place::decompressor(&image, &memory)?;
             let version = image.version().map(str::to_owned);
-            assemble(spec, memory, Some(&image), placed, version)
+            assemble(spec, memory, Some(&image), &spec.kernel, placed, version)
         }
         KernelFile::Elf(_) if spec.as_bzimage => Err(BootError::NotBzImage),
         _ => {
-            let elf = vmlinux(spec.kernel)?;
+            let elf = vmlinux(&spec.kernel)?;
             load_extracted(spec, &elf)
         }
     }
@@ -194,9 +194,9 @@ pub fn load(spec: &BootSpec<'_>) -> Result<BootImage, BootError> {
 
 /// Prepares a machine like [`load`], with what [`vmlinux`] has taken out of `spec.kernel` before,
 /// so that the kernel is not unpacked a second time. `as_bzimage` is not looked at.
-pub fn load_extracted(spec: &BootSpec<'_>, vmlinux: &[u8]) -> Result<BootImage, BootError> {
+pub fn load_extracted(spec: &BootSpec<'_>, vmlinux: &Bytes) -> Result<BootImage, BootError> {
     let memory = check_spec(spec)?;
-    let file = KernelFile::parse(spec.kernel)?;
+    let file = KernelFile::parse(&spec.kernel)?;
     let parsed = Vmlinux::parse(vmlinux)?;
     let placed = place::vmlinux(&parsed, &memory)?;
     let (image, version) = match &file {
@@ -204,14 +204,14 @@ pub fn load_extracted(spec: &BootSpec<'_>, vmlinux: &[u8]) -> Result<BootImage, 
         KernelFile::Elf(_) => (None, parsed.version()),
     };
     let version = version.map(str::to_owned);
-    assemble(spec, memory, image, placed, version)
+    assemble(spec, memory, image, vmlinux, placed, version)
 }
 
 /// The vmlinux of a kernel: the file itself, or what is inside the bzImage.
-pub fn vmlinux(kernel: &[u8]) -> Result<Unpacked<'_>, BootError> {
+pub fn vmlinux(kernel: &Bytes) -> Result<Bytes, BootError> {
     match KernelFile::parse(kernel)? {
-        KernelFile::Elf(file) => Ok(Unpacked::File(file)),
-        KernelFile::BzImage(image) => Ok(Unpacked::Memory(decompress(image.payload()?)?)),
+        KernelFile::Elf(_) => Ok(kernel.clone()),
+        KernelFile::BzImage(image) => Ok(Bytes::from_owner(decompress(image.payload()?)?)),
     }
 }
 
@@ -247,11 +247,12 @@ fn check_spec(spec: &BootSpec<'_>) -> Result<MemoryMap, BootError> {
     Ok(memory)
 }
 
-/// Adds everything the kernel needs beside itself.
+/// Adds everything the kernel needs beside itself, which lies in `file`.
 fn assemble(
     spec: &BootSpec<'_>,
     memory: MemoryMap,
     image: Option<&BzImage<'_>>,
+    file: &Bytes,
     placed: place::Placed<'_>,
     version: Option<String>,
 ) -> Result<BootImage, BootError> {
@@ -262,7 +263,7 @@ fn assemble(
             limit,
         });
     }
-    let files = spec.initrd.filter(|initrd| !initrd.is_empty());
+    let files = spec.initrd.as_ref().filter(|files| !files.is_empty());
     let initrd = files
         .map(|files| {
             place_initrd(
@@ -287,21 +288,21 @@ fn assemble(
     let gdt = tables::gdt();
     let gdt_limit = (gdt.len() - 1) as u16;
     let mut segments = vec![
-        (layout::BOOT_GDT, gdt),
-        (layout::ZERO_PAGE, zero_page.build()),
-        (layout::BOOT_PML4, tables::identity_map()),
-        (layout::CMDLINE, cmdline),
+        (layout::BOOT_GDT, gdt.into()),
+        (layout::ZERO_PAGE, zero_page.build().into()),
+        (layout::BOOT_PML4, tables::identity_map().into()),
+        (layout::CMDLINE, cmdline.into()),
     ];
     if !spec.acpi.1.is_empty() {
-        segments.push((spec.acpi.0, spec.acpi.1.to_vec()));
+        segments.push((spec.acpi.0, Bytes::copy_from_slice(spec.acpi.1)));
     }
     let kernel = placed
         .segments
         .iter()
         .filter(|(_, bytes)| !bytes.is_empty());
-    segments.extend(kernel.map(|(gpa, bytes)| (*gpa, bytes.to_vec())));
+    segments.extend(kernel.map(|(gpa, bytes)| (*gpa, file.slice_ref(bytes))));
     if let (Some(range), Some(files)) = (&initrd, files) {
-        segments.push((range.start, files.to_vec()));
+        segments.push((range.start, files.clone()));
     }
     Ok(BootImage {
         segments,

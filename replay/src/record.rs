@@ -188,7 +188,7 @@ impl Recorder {
     ) -> Result<Self, ReplayError> {
         let mut manifest = config.manifest();
         let (mut machine, hooks, image) =
-            setup::build_from(&manifest, &config.kernel, config.initrd.as_deref())?;
+            setup::build_from(&manifest, &config.kernel, config.initrd.as_ref())?;
         let keeper = Keeper::new(&mut machine, image.segments, image.initrd);
         manifest.ended.extend_from_slice(hooks.ended());
         machine.tap_console();

@@ -55,12 +55,12 @@ impl Session {
     /// A session at power-on that makes events of these kinds.
     pub fn with_events(reader: &Reader, mask: EventMask) -> Result<Self, ReplayError> {
         let manifest = reader.manifest()?;
-        let kernel = reader.boot_file(KERNEL_FILE)?;
+        let kernel = reader.boot_file(KERNEL_FILE)?.into();
         let initrd = match manifest.initrd {
-            Some(_) => Some(reader.boot_file(INITRD_FILE)?),
+            Some(_) => Some(reader.boot_file(INITRD_FILE)?.into()),
             None => None,
         };
-        let (mut machine, hooks) = setup::build(&manifest, &kernel, initrd.as_deref())?;
+        let (mut machine, hooks) = setup::build(&manifest, &kernel, initrd.as_ref())?;
         machine.tap_console();
         let digests = mask.contains(EventKind::DigestPoint);
         let runner = Runner::new(

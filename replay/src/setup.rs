@@ -1,6 +1,6 @@
 //! From a manifest and its boot files to a machine: the one way, for recording and for replay.
 
-use crate::hooks::KernelHooks;
+use bytes::Bytes;
 use colinux_driver::boot::{self, BootError, BootImage, BootSpec};
 use colinux_driver::cpu::cpuid;
 use colinux_driver::jit::Tier;
@@ -10,6 +10,8 @@ use colinux_tracer::{
     Command, CpuModel, CpuidRow, Device, Digest, EndedFacility, InitrdImage, KernelImage,
     KernelKind, Levels, Manifest,
 };
+
+use crate::hooks::KernelHooks;
 
 /// Ticks of a host quantum: at 200 million instructions a second, 20 ms.
 pub const QUANTUM_TICKS: u64 = 1 << 22;
@@ -25,9 +27,9 @@ const EXTRA_QUANTUM: &str = "quantum_ticks";
 #[derive(Clone, Debug)]
 pub struct RecordConfig {
     /// The kernel file.
-    pub kernel: Vec<u8>,
+    pub kernel: Bytes,
     /// The initrd, if any.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Bytes>,
     /// Command line of the kernel.
     pub cmdline: String,
     /// Bytes of pseudo-physical RAM.
@@ -186,8 +188,8 @@ pub(crate) fn machine_config(manifest: &Manifest, memory_bytes: u64) -> MachineC
 /// Builds the machine a manifest describes, ready to enter the kernel.
 pub fn build(
     manifest: &Manifest,
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
+    kernel: &Bytes,
+    initrd: Option<&Bytes>,
 ) -> Result<(Machine, KernelHooks), SetupError> {
     let (machine, hooks, _) = build_from(manifest, kernel, initrd)?;
     Ok((machine, hooks))
@@ -196,8 +198,8 @@ pub fn build(
 /// As [`build`], and what the machine was loaded with.
 pub(crate) fn build_from(
     manifest: &Manifest,
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
+    kernel: &Bytes,
+    initrd: Option<&Bytes>,
 ) -> Result<(Machine, KernelHooks, BootImage), SetupError> {
     if manifest.cpu != cpu_model() {
         return Err(SetupError::CpuModel {
@@ -216,14 +218,14 @@ pub(crate) fn build_from(
         return Err(SetupError::BootFile { what: "kernel" });
     }
     if let Some(expected) = &manifest.initrd
-        && initrd.map(Digest::of) != Some(expected.digest)
+        && initrd.map(|initrd| Digest::of(initrd)) != Some(expected.digest)
     {
         return Err(SetupError::BootFile { what: "initrd" });
     }
     let tables = colinux_driver::dev::acpi::tables(1, layout::RSDP);
     let spec = BootSpec {
-        kernel,
-        initrd,
+        kernel: kernel.clone(),
+        initrd: initrd.cloned(),
         cmdline: &manifest.cmdline,
         memory_bytes: manifest.memory,
         as_bzimage: manifest.as_bzimage,

@@ -1,6 +1,7 @@
 //! The machine at the cursor of a timeline as plain values, for those who show it and need know
 //! nothing of how a machine works.
 
+use bytes::Bytes;
 use colinux_driver::boot;
 use colinux_driver::core::Core;
 use colinux_driver::cpu::state::seg;
@@ -158,8 +159,7 @@ impl Timeline {
 }
 
 /// The kernel of a recording as an ELF image, unpacked.
-pub fn vmlinux(reader: &Reader) -> Result<Vec<u8>, ReplayError> {
-    let kernel = reader.boot_file(KERNEL_FILE)?;
-    let image = boot::vmlinux(&kernel).map_err(SetupError::from)?;
-    Ok(image.to_vec())
+pub fn vmlinux(reader: &Reader) -> Result<Bytes, ReplayError> {
+    let kernel = reader.boot_file(KERNEL_FILE)?.into();
+    Ok(boot::vmlinux(&kernel).map_err(SetupError::from)?)
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use colinux_driver::boot;
 use colinux_driver::core::Core;
 use colinux_driver::machine::Machine;
@@ -62,11 +63,11 @@ impl GuestKernel {
     pub fn of(reader: &Reader) -> Result<Self, ViewError> {
         let manifest = reader.manifest().map_err(ReplayError::from)?;
         let file = reader.boot_file(KERNEL_FILE).map_err(ReplayError::from)?;
-        Self::from_file(&file, manifest.as_bzimage)
+        Self::from_file(&file.into(), manifest.as_bzimage)
     }
 
     /// A kernel file, a bzImage or vmlinux. `moves`: it may choose its own addresses.
-    pub fn from_file(file: &[u8], moves: bool) -> Result<Self, ViewError> {
+    pub fn from_file(file: &Bytes, moves: bool) -> Result<Self, ViewError> {
         let kernel = Kernel::from_vmlinux(&boot::vmlinux(file)?)?;
         Ok(Self { kernel, moves })
     }

@@ -58,8 +58,8 @@ pub(crate) fn run(args: &Record, report: &Report) -> Result<u8, Failure> {
     };
     let name = name_of(&args, &kernel, &kernel_path);
     let config = RecordConfig {
-        kernel,
-        initrd: (!initrd.is_empty()).then_some(initrd),
+        kernel: kernel.into(),
+        initrd: (!initrd.is_empty()).then(|| initrd.into()),
         cmdline: args.cmdline.clone(),
         memory: args.memory,
         ns_per_tick: args.record.ns_per_tick,

@@ -75,7 +75,7 @@ mod tests {
 
     fn record(path: &std::path::Path) {
         let mut writer = Writer::create(path, options()).unwrap();
-        writer.boot_file("kernel", *b"kernel").unwrap();
+        writer.boot_file("kernel", b"kernel".as_slice()).unwrap();
         (0..40).for_each(|tick| {
             writer
                 .push(tick, Event::IrqEoi { vector: tick as u8 })

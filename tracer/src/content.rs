@@ -183,11 +183,12 @@ impl Reader {
             .unwrap_or_default();
         // It grows with the pieces that are there, never to a length that is only claimed.
         let mut content = Vec::new();
+        let mut packed = Vec::new();
         for entry in entries {
             if entry.header.kind != ChunkKind::Piece || content.len() as u64 >= len {
                 break;
             }
-            content.extend_from_slice(&self.shared.versioned_body(entry, 1)?);
+            self.shared.append_piece(entry, &mut packed, &mut content)?;
         }
         if content.len() as u64 != len {
             return Err(damaged(format!(

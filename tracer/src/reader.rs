@@ -262,6 +262,23 @@ impl Shared {
         self.body(entry)
     }
 
+    /// Appends what a piece of a content holds. `packed` is room that is used again.
+    pub(crate) fn append_piece(
+        &self,
+        entry: &ChunkEntry,
+        packed: &mut Vec<u8>,
+        content: &mut Vec<u8>,
+    ) -> Result<(), TraceError> {
+        self.check_version(entry, 1)?;
+        let len = entry.header.stored_len as usize;
+        let found = if self.source.read_over(entry.body_offset(), len, packed)? {
+            unpack_with(&entry.header, packed, |raw| content.extend_from_slice(raw))
+        } else {
+            Err(BodyRule::Checksum)
+        };
+        found.map_err(|rule| self.body_error(entry, rule))
+    }
+
     fn check_version(&self, entry: &ChunkEntry, known: u8) -> Result<(), TraceError> {
         let found = entry.header.version;
         if found > known {

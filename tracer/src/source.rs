@@ -84,9 +84,19 @@ impl Source {
 
     /// Exactly `len` bytes from `offset`, which the caller has bounded; `None` if there are fewer.
     pub(crate) fn read_vec(&self, offset: u64, len: usize) -> Result<Option<Vec<u8>>, TraceError> {
-        let mut buffer = vec![0; len];
-        let count = self.read_at(offset, &mut buffer)?;
-        Ok((count == len).then_some(buffer))
+        let mut buffer = Vec::new();
+        Ok(self.read_over(offset, len, &mut buffer)?.then_some(buffer))
+    }
+
+    /// As [`Source::read_vec`], over what is in `buffer`; says whether they are there.
+    pub(crate) fn read_over(
+        &self,
+        offset: u64,
+        len: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, TraceError> {
+        buffer.resize(len, 0);
+        Ok(self.read_at(offset, buffer)? == len)
     }
 
     fn fail(&self, error: io::Error) -> TraceError {

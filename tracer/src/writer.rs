@@ -7,7 +7,8 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::content::Note;
 use crate::digest::StateDigest;
@@ -34,7 +35,7 @@ enum Message {
     HostInfo(Box<HostInfo>),
     BootFile {
         name: String,
-        bytes: Arc<[u8]>,
+        bytes: Bytes,
     },
     Checkpoint {
         tick: u64,
@@ -185,7 +186,7 @@ impl Writer {
     }
 
     /// Stores a boot file under a name. Equal contents are stored once.
-    pub fn boot_file(&mut self, name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<(), TraceError> {
+    pub fn boot_file(&mut self, name: &str, bytes: impl Into<Bytes>) -> Result<(), TraceError> {
         self.send(Message::BootFile {
             name: name.to_owned(),
             bytes: bytes.into(),

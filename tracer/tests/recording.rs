@@ -90,7 +90,7 @@ fn record(path: &Path, options: Options, events: u64, started: i64) -> colinux_t
     };
     writer.host_info(&info).unwrap();
     writer.manifest(&manifest()).unwrap();
-    writer.boot_file(KERNEL_FILE, *b"kernel").unwrap();
+    writer.boot_file(KERNEL_FILE, b"kernel".as_slice()).unwrap();
     writer.boot_file(INITRD_FILE, vec![0x5a; 3 << 20]).unwrap();
     writer.boot_file("again", vec![0x5a; 3 << 20]).unwrap();
     for number in 0..events {

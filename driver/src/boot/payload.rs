@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use super::field::u32_at;
-use super::unpacked::Room;
+use crate::mem::room::Room;
 
 /// No uncompressed kernel is larger: its mapping at -2 GiB ends at 1 GiB (`KERNEL_IMAGE_SIZE`).
 const MAX_KERNEL_SIZE: u32 = 1 << 30;

@@ -11,7 +11,7 @@ const ACPI: (Gpa, &[u8]) = (layout::RSDP, b"RSD PTR and tables");
 
 fn spec(kernel: &[u8]) -> BootSpec<'_> {
     BootSpec {
-        kernel,
+        kernel: Bytes::copy_from_slice(kernel),
         initrd: None,
         cmdline: "console=ttyS0",
         memory_bytes: 64 << 20,
@@ -64,7 +64,8 @@ fn all_packings_of_a_kernel_load_the_same() {
     ] {
         let bzimage = Bz::new(&payload).build();
         let loaded = load(&spec(&bzimage)).unwrap();
-        let again = load_extracted(&spec(&bzimage), &vmlinux(&bzimage).unwrap()).unwrap();
+        let again =
+            load_extracted(&spec(&bzimage), &vmlinux(&bzimage.clone().into()).unwrap()).unwrap();
         assert_eq!(loaded, again);
         let kernel = |image: &BootImage| image.segments[5..].to_vec();
         assert_eq!(kernel(&loaded), kernel(&plain));
@@ -83,7 +84,7 @@ fn segments_stay_inside_memory_and_apart() {
     let initrd = vec![0x70; 5000];
     for as_bzimage in [false, true] {
         let spec = BootSpec {
-            initrd: Some(&initrd),
+            initrd: Some(initrd.clone().into()),
             as_bzimage,
             ..spec(&kernel)
         };
@@ -108,7 +109,7 @@ fn initrd_is_at_the_top_of_low_memory() {
     let initrd = vec![0x70; 5000];
     let place = |memory_bytes| {
         let spec = BootSpec {
-            initrd: Some(&initrd),
+            initrd: Some(initrd.clone().into()),
             memory_bytes,
             ..spec(&kernel)
         };
@@ -184,10 +185,10 @@ fn as_bzimage_refusals() {
 #[test]
 fn what_does_not_fit_is_refused_with_numbers() {
     let kernel = lz4_kernel();
-    let spec = spec(&kernel);
+    let spec = || spec(&kernel);
     let small = BootSpec {
         memory_bytes: 17 << 20,
-        ..spec
+        ..spec()
     };
     assert_eq!(
         message(&small),
@@ -196,31 +197,31 @@ fn what_does_not_fit_is_refused_with_numbers() {
     assert!(
         message(&BootSpec {
             memory_bytes: 8 << 20,
-            ..spec
+            ..spec()
         })
         .contains("too small")
     );
-    let initrd = vec![0; 46 << 20];
+    let initrd = Bytes::from(vec![0; 46 << 20]);
     assert_eq!(
         message(&BootSpec {
-            initrd: Some(&initrd),
-            ..spec
+            initrd: Some(initrd.clone()),
+            ..spec()
         }),
         "the initrd has 48234496 bytes, but only 48218112 are free between the kernel's end at 0x1204000 and 0x4000000"
     );
-    let fits = &initrd[..48_218_112];
+    let fits = initrd.slice(..48_218_112);
     assert!(
         load(&BootSpec {
             initrd: Some(fits),
-            ..spec
+            ..spec()
         })
         .is_ok()
     );
-    let huge = vec![0; 65 << 20];
+    let huge = Bytes::from(vec![0; 65 << 20]);
     assert!(
         message(&BootSpec {
-            initrd: Some(&huge),
-            ..spec
+            initrd: Some(huge),
+            ..spec()
         })
         .contains("68157440 bytes")
     );
@@ -228,33 +229,33 @@ fn what_does_not_fit_is_refused_with_numbers() {
     assert_eq!(
         message(&BootSpec {
             cmdline: &long,
-            ..spec
+            ..spec()
         }),
         "the kernel command line has 2048 bytes, but this kernel takes at most 2047"
     );
     assert!(
         load(&BootSpec {
             cmdline: &long[1..],
-            ..spec
+            ..spec()
         })
         .is_ok()
     );
     assert!(
         message(&BootSpec {
             cmdline: "a\0b",
-            ..spec
+            ..spec()
         })
         .contains("offset 1")
     );
     let wrong = BootSpec {
         acpi: (Gpa(0x8000), b"RSD PTR"),
         rsdp: Gpa(0x8000),
-        ..spec
+        ..spec()
     };
     assert!(message(&wrong).contains("reserved memory from 0x9fc00 to 0x100000"));
     let apart = BootSpec {
         rsdp: Gpa(0x10),
-        ..spec
+        ..spec()
     };
     assert!(message(&apart).contains("root pointer at 0x10"));
 }
@@ -276,7 +277,7 @@ fn no_acpi_and_an_empty_initrd_are_fine() {
     let none = BootSpec {
         acpi: (Gpa(0), b""),
         rsdp: Gpa(0),
-        initrd: Some(b""),
+        initrd: Some(Bytes::new()),
         ..spec(&kernel)
     };
     let image = load(&none).unwrap();

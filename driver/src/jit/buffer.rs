@@ -5,12 +5,15 @@ use std::io;
 use std::ptr::null_mut;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// Bytes of code at most; when they are used up, everything is translated anew.
 const CODE_BYTES: usize = 64 << 20;
 /// Bytes of the cells jumps between blocks go through, behind the code.
 const CELL_BYTES: usize = 16 << 20;
+
+/// Bytes of code that are got from the host at once, in both views: a page at a time takes longer.
+const STEP_BYTES: usize = 256 << 10;
 
 /// The code memory of one machine.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct CodeBuffer {
     /// Start of the view that is written.
     write: usize,
     used: usize,
+    /// How much the host has been asked for.
+    ready: usize,
     cells: usize,
 }
 
@@ -69,6 +74,7 @@ impl CodeBuffer {
                 run: run.expose_provenance(),
                 write: write.expose_provenance(),
                 used: 0,
+                ready: 0,
                 cells: 0,
             })
         }
@@ -87,12 +93,30 @@ impl CodeBuffer {
     /// Appends code, which was assembled for [`CodeBuffer::next`].
     pub(super) fn append(&mut self, code: &[u8]) {
         assert!(self.has_room(code.len(), 0));
+        while self.ready < self.used + code.len() {
+            self.get_ready();
+        }
         let to = std::ptr::with_exposed_provenance_mut::<u8>(self.write + self.used);
         // SAFETY: inside the write view, as just checked; no reference points there.
         unsafe { to.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
         self.used = (self.used + code.len())
             .next_multiple_of(16)
             .min(CODE_BYTES);
+    }
+
+    /// Has the next pages of both views ready.
+    fn get_ready(&mut self) {
+        let views = [
+            (self.write, Advice::LinuxPopulateWrite),
+            (self.run, Advice::LinuxPopulateRead),
+        ];
+        for (view, advice) in views {
+            let start = std::ptr::with_exposed_provenance_mut(view + self.ready);
+            // SAFETY: inside the view, whose size is a multiple of a step; no content changes. A
+            // host that does not know the advice gets the pages ready as they are touched.
+            let _ = unsafe { madvise(start, STEP_BYTES, advice) };
+        }
+        self.ready += STEP_BYTES;
     }
 
     /// Bytes used so far.

@@ -5,5 +5,6 @@ pub mod addr;
 pub mod canonical;
 pub mod paging;
 pub mod ppram;
+pub mod room;
 pub mod tlb;
 pub mod trail;

@@ -3,9 +3,12 @@
 //! A page is allocated at its first touch. The host address of a page is never visible to the
 //! guest. One table row per page says what a write has to look out for.
 
+use std::alloc::{Layout, handle_alloc_error};
+
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::addr::{Gpa, PAGE_SIZE};
+use super::room::Room;
 use crate::layout;
 
 /// What a page's table row says.
@@ -42,7 +45,7 @@ pub enum Toucher {
 /// Pseudo-physical RAM.
 #[derive(Debug)]
 pub struct Ppram {
-    bytes: Vec<u8>,
+    bytes: Room,
     pages: Vec<PageInfo>,
     dirty: Vec<u32>,
     dirty_since_checkpoint: Vec<u32>,
@@ -56,11 +59,11 @@ pub struct Ppram {
 
 impl Ppram {
     /// RAM of `size` bytes, a multiple of the page size. Host memory is used only as pages are
-    /// touched, since fresh zeroed allocations of this size come from the kernel untouched.
+    /// touched.
     pub fn new(size: u64) -> Self {
         let pages = usize::try_from(size / PAGE_SIZE).unwrap_or(usize::MAX);
         Ppram {
-            bytes: vec![0; pages * PAGE_SIZE as usize],
+            bytes: ram(pages),
             pages: vec![PageInfo::default(); pages],
             dirty: Vec::new(),
             dirty_since_checkpoint: Vec::new(),
@@ -248,6 +251,16 @@ impl Ppram {
     pub fn is_allocated(&self, page: usize) -> bool {
         self.pages[page].allocated
     }
+}
+
+/// The bytes of so many pages. A host that has no room for them ends the process, as it does where any
+/// other memory is missing.
+fn ram(pages: usize) -> Room {
+    let len = pages.saturating_mul(PAGE_SIZE as usize);
+    Room::new(len).unwrap_or_else(|_| {
+        let layout = Layout::array::<u8>(len).unwrap_or(Layout::new::<u8>());
+        handle_alloc_error(layout)
+    })
 }
 
 /// Which of these 64-byte granules of a page are other ones in two contents of it.

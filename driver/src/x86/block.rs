@@ -97,6 +97,8 @@ fn key(start: usize, mode: u8) -> u32 {
 #[derive(Debug)]
 pub struct BlockCache {
     table: Table,
+    /// Room to decode in.
+    decoded_last: Decoded,
     blocks: Vec<Option<Block>>,
     free: Vec<u32>,
     /// For each page of RAM, the blocks that have bytes in it, by key.
@@ -129,6 +131,7 @@ impl BlockCache {
         };
         BlockCache {
             table: Table::default(),
+            decoded_last: Decoded::default(),
             blocks: Vec::new(),
             free: Vec::new(),
             pages: vec![Vec::new(); pages],
@@ -257,25 +260,24 @@ impl BlockCache {
         bitness: u32,
     ) -> Result<u32, Trap> {
         let end = (start & !(PAGE_MASK as usize)) + PAGE_SIZE as usize;
-        let mut decoded = decode(
-            &self.table,
-            &core.ram.bytes()[start..end],
-            bitness,
-            BLOCK_INSNS_MAX,
-        );
+        let mut decoded = std::mem::take(&mut self.decoded_last);
+        let bytes = &core.ram.bytes()[start..end];
+        decode(&mut decoded, &self.table, bytes, bitness, BLOCK_INSNS_MAX);
         let mut second = None;
         if decoded.truncated {
             let next = fetch(core, (rip & !PAGE_MASK).wrapping_add(PAGE_SIZE))?;
             let mut bytes = core.ram.bytes()[start..end].to_vec();
             bytes.extend_from_slice(&core.ram.bytes()[next..next + INSN_BYTES_MAX]);
-            decoded = decode(&self.table, &bytes, bitness, 1);
+            decode(&mut decoded, &self.table, &bytes, bitness, 1);
             second = Some((next, decoded.len - (end - start)));
         }
         self.decoded += 1;
         cut(&core.hooks, &core.cuts, rip, &mut decoded);
         let hooked = core.hooks.binary_search(&rip).is_ok()
             || core.cuts.binary_search(&page_offset(rip)).is_ok();
-        Ok(self.insert(core, start, mode, decoded, second, hooked))
+        let id = self.insert(core, start, mode, &decoded, second, hooked);
+        self.decoded_last = decoded;
+        Ok(id)
     }
 
     fn insert(
@@ -283,7 +285,7 @@ impl BlockCache {
         core: &mut Core,
         start: usize,
         mode: u8,
-        decoded: Decoded,
+        decoded: &Decoded,
         second: Option<(usize, usize)>,
         hooked: bool,
     ) -> u32 {
@@ -296,7 +298,7 @@ impl BlockCache {
             claim(core, at, n);
         }
         let block = Block {
-            ops: decoded.ops.into_boxed_slice(),
+            ops: decoded.ops.as_slice().into(),
             len: decoded.len as u32,
             sets_rip: decoded.sets_rip,
             hooked,

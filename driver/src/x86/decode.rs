@@ -37,10 +37,12 @@ pub struct Decoded {
 pub(crate) const OPTIONS: u32 =
     DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
 
-/// Decodes at most `most` instructions from the start of `bytes`; `bitness` is 64, 32 or 16.
-pub fn decode(table: &Table, bytes: &[u8], bitness: u32, most: usize) -> Decoded {
+/// Decodes at most `most` instructions from the start of `bytes`, over what was decoded before;
+/// `bitness` is 64, 32 or 16.
+pub fn decode(out: &mut Decoded, table: &Table, bytes: &[u8], bitness: u32, most: usize) {
     let mut decoder = Decoder::with_ip(bitness, bytes, 0, OPTIONS);
-    let mut out = Decoded::default();
+    out.ops.clear();
+    (out.len, out.sets_rip, out.truncated) = (0, false, false);
     let mut insn = Instruction::default();
     while out.ops.len() < most && decoder.can_decode() {
         let start = decoder.position();
@@ -70,7 +72,6 @@ pub fn decode(table: &Table, bytes: &[u8], bitness: u32, most: usize) -> Decoded
             break;
         }
     }
-    out
 }
 
 /// One instruction.

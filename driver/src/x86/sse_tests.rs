@@ -10,7 +10,7 @@ use crate::cpu::state::{CR0_NE, CR4_OSFXSR, CR4_OSXMMEXCPT};
 use crate::dev::bus::{Board, BoardConfig};
 use crate::mem::ppram::Ppram;
 use crate::tick::Clock;
-use crate::x86::decode::decode;
+use crate::x86::decode::{Decoded, decode};
 use crate::x86::op::Op;
 use crate::x86::table::Table;
 
@@ -153,7 +153,8 @@ fn core() -> Core {
 }
 
 fn one(bytes: &[u8]) -> Op {
-    let decoded = decode(&Table::default(), bytes, 64, 1);
+    let mut decoded = Decoded::default();
+    decode(&mut decoded, &Table::default(), bytes, 64, 1);
     assert_eq!(decoded.ops.len(), 1, "{bytes:x?}");
     decoded.ops[0].clone()
 }

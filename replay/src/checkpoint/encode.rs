@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cpio;
@@ -18,7 +19,7 @@ const BASES_BYTES_MAX: usize = 24 << 20;
 pub(crate) const ANCHOR: u32 = 7;
 
 /// What RAM holds at power-on: pieces with their offsets, later ones over earlier ones.
-pub(crate) type Image = Vec<(u64, Vec<u8>)>;
+pub(crate) type Image = Vec<(u64, Bytes)>;
 
 /// Pages as they were at a checkpoint.
 #[derive(Debug, Default)]
@@ -252,7 +253,7 @@ mod tests {
         let mut dice = Dice(0x1234_5678_9abc_def1);
         let image: Image = vec![
             (0x800, (0..50_000u32).map(|n| (n >> 3) as u8).collect()),
-            (300 * PAGE as u64, vec![7; 3 * PAGE + 100]),
+            (300 * PAGE as u64, vec![7; 3 * PAGE + 100].into()),
         ];
         let machine = Machine::empty(&MachineConfig {
             memory_bytes: 1 << 20,

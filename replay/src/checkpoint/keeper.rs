@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use colinux_driver::machine::Machine;
 use colinux_driver::mem::addr::{Gpa, PAGE_SIZE};
 use colinux_tracer::{TraceError, Trail, Writer};
@@ -100,7 +101,7 @@ impl Keeper {
     /// For a machine at power-on, whose RAM holds these segments.
     pub(crate) fn new(
         machine: &mut Machine,
-        segments: Vec<(Gpa, Vec<u8>)>,
+        segments: Vec<(Gpa, Bytes)>,
         initrd: Option<std::ops::Range<Gpa>>,
     ) -> Self {
         let ram = &machine.core().ram;

@@ -7,6 +7,8 @@ use colinux_driver::machine::Machine;
 use colinux_driver::mem::addr::PAGE_SIZE;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::encode::Image;
+
 /// Pages in one piece of a table of pages: pieces are shared between checkpoints as well.
 const PIECE_PAGES: usize = 512;
 /// Bytes of a page.
@@ -37,7 +39,7 @@ impl Pages {
     }
 
     /// All that has been touched, in pieces with their offsets.
-    pub(crate) fn image(&self) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn image(&self) -> Image {
         let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
         for page in 0..self.0.len() * PIECE_PAGES {
             let Some(content) = self.get(page) else {
@@ -51,7 +53,8 @@ impl Pages {
                 _ => pieces.push((at, content.to_vec())),
             }
         }
-        pieces
+        let pieces = pieces.into_iter();
+        pieces.map(|(at, bytes)| (at, bytes.into())).collect()
     }
 
     /// Reads bytes by their offset in RAM; what has not been touched is zero.

@@ -335,7 +335,9 @@ pub(crate) fn write(path: &Path) {
     };
     writer.host_info(&info).expect("host info");
     writer.manifest(&manifest()).expect("manifest");
-    writer.boot_file(KERNEL_FILE, *b"kernel").expect("kernel");
+    writer
+        .boot_file(KERNEL_FILE, b"kernel".as_slice())
+        .expect("kernel");
     writer
         .boot_file(INITRD_FILE, vec![7; 5000])
         .expect("initrd");

@@ -345,7 +345,7 @@ fn elf(code: &[u8]) -> Vec<u8> {
 pub(crate) fn guest() -> Reader {
     let path = path("guest.clt");
     let config = RecordConfig {
-        kernel: elf(CODE),
+        kernel: elf(CODE).into(),
         initrd: None,
         cmdline: String::new(),
         memory: 32 << 20,
