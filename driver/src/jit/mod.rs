@@ -34,6 +34,8 @@ mod system;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod trampoline;
 #[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
+mod translation;
+#[cfg(all(feature = "tier1", target_arch = "x86_64", target_os = "linux"))]
 mod translator;
 
 #[cfg(not(all(feature = "tier1", target_arch = "x86_64", target_os = "linux")))]

@@ -9,28 +9,13 @@ use super::form::{Form, Mode, Shape, shape};
 use super::group::{Group, groups};
 use super::state::{Entry, HOT, Ran, Tier, TierStats, VARIANTS, plain_floats};
 use super::trampoline::{BOUNDARY, FORCE, INDIRECT, LEFT, Site, Trampolines};
+use super::translation::{Links, Place, Targets, Translation};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
 use crate::cpu::state::{CR0_EM, CR0_TS, CR4_OSFXSR, REG_BLOCK};
 use crate::mem::addr::PAGE_MASK;
 use crate::tick::Tick;
 use crate::x86::block::{Block, BlockCache};
-
-/// A translated block.
-#[derive(Debug)]
-struct Translation {
-    entry: u64,
-    insns: u32,
-    /// The block it is of, and the RAM offset of its page.
-    block: u32,
-    page: u64,
-    /// Cells of other blocks that jump here.
-    incoming: Vec<(u32, u64)>,
-    /// Where it is among the jump targets: table and entry.
-    targets: Vec<(u8, u16)>,
-    /// What tier 0 needs to do instructions of it. Host code points here.
-    _sites: Box<[Site]>,
-}
 
 /// What exists while translating is possible.
 #[derive(Debug)]
@@ -187,16 +172,13 @@ impl Works {
             generation,
             page,
         };
-        let slot = rip as usize & (JUMPS - 1);
-        let place = &mut self.jumps[variant][slot];
-        if place.code != entry {
-            let targets = &mut self.blocks.get_mut(number as usize)?.targets;
-            let at = (variant as u8, slot as u16);
-            if !targets.contains(&at) {
-                targets.push(at);
-            }
+        let place = Place::of(variant, rip);
+        let before = std::mem::replace(&mut self.jumps[variant][place.slot()], target);
+        if before.code != entry {
+            let gone = self.blocks.get_mut(number as usize)?.targets.note(place);
+            gone.into_iter()
+                .for_each(|gone| self.forget_jump(gone, entry));
         }
-        *place = target;
         if let Some((exit, target, from)) = self.pending.take()
             && (target, from) == (rip, variant)
         {
@@ -253,6 +235,14 @@ impl Works {
         Ran::Completed
     }
 
+    /// What begins here is not the target at this place any more.
+    fn forget_jump(&mut self, place: Place, entry: u64) {
+        let target = &mut self.jumps[place.table()][place.slot()];
+        if target.code == entry {
+            *target = JumpTarget::NONE;
+        }
+    }
+
     /// No translation is anyone's target any more.
     fn forget_jumps(&mut self) {
         for table in &mut self.jumps {
@@ -273,7 +263,7 @@ impl Works {
         };
         self.buffer.set_cell(exit.cell, cell);
         if exit.near {
-            to.incoming.push((exit.cell, exit.unlinked));
+            to.links.incoming.push((exit.cell, exit.unlinked));
         }
     }
 
@@ -292,15 +282,11 @@ impl Works {
         let Some(gone) = self.blocks.get_mut(number as usize) else {
             return;
         };
-        for (cell, unlinked) in gone.incoming.drain(..) {
+        for (cell, unlinked) in gone.links.incoming.drain(..) {
             self.buffer.set_cell(cell, Cell::unlinked(unlinked));
         }
-        for (table, slot) in gone.targets.drain(..) {
-            let target = &mut self.jumps[usize::from(table)][usize::from(slot)];
-            if target.code == gone.entry {
-                *target = JumpTarget::NONE;
-            }
-        }
+        let (entry, targets) = (gone.entry, gone.targets.take());
+        targets.for_each(|place| self.forget_jump(place, entry));
     }
 
     /// Translates a block anew, each access on its own.
@@ -434,9 +420,11 @@ impl Works {
             insns: block.ops.len() as u32,
             block: id,
             page: start as u64 & !PAGE_MASK,
-            incoming: Vec::new(),
-            targets: Vec::new(),
-            _sites: sites,
+            targets: Targets::default(),
+            links: Box::new(Links {
+                incoming: Vec::new(),
+                _sites: sites,
+            }),
         })
     }
 }
