@@ -11,6 +11,7 @@ use colinux_replay::{ConsoleLine, Host, HostIdle, HostTurn};
 use colinux_tracer::EndReason;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::{SigId, flag};
 
 /// The escape key: Ctrl-A, then `x` to end, or `a` for a Ctrl-A to the guest.
 const ESCAPE: u8 = 1;
@@ -26,27 +27,43 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// From here on a file that may not grow any more is a write that fails, rather than our end.
 pub(crate) fn survive_size_limits() -> io::Result<()> {
-    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Signals that end a recording in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Signals {
     received: Arc<AtomicUsize>,
+    /// What is done at an interrupt.
+    interrupt: [SigId; 2],
 }
 
 impl Signals {
     /// Begins to catch them. A second one of the same kind acts as it would have.
     pub(crate) fn catch() -> io::Result<Self> {
         let received = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let catch = |signal| {
             let seen = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen))?;
-            signal_hook::flag::register(signal, seen)?;
+            let second = flag::register_conditional_default(signal, Arc::clone(&seen))?;
+            flag::register(signal, seen)?;
             let number = usize::try_from(signal).unwrap_or(0);
-            signal_hook::flag::register_usize(signal, Arc::clone(&received), number)?;
+            let first = flag::register_usize(signal, Arc::clone(&received), number)?;
+            Ok::<_, io::Error>([second, first])
+        };
+        let interrupt = catch(SIGINT)?;
+        catch(SIGTERM)?;
+        catch(SIGHUP)?;
+        Ok(Signals {
+            received,
+            interrupt,
+        })
+    }
+
+    /// From here on interrupts mean nothing to us: they are for somebody else on the same terminal.
+    pub(crate) fn leave_interrupts(&self) {
+        for id in self.interrupt {
+            signal_hook::low_level::unregister(id);
         }
-        Ok(Signals { received })
     }
 
     /// The signal that arrived, if any.

@@ -483,19 +483,21 @@ fn noise_and_vanishing_clients_do_no_harm() {
     }
 }
 
+/// What comes, up to something.
+fn until(stream: &mut TcpStream, what: &[u8]) -> String {
+    let mut told = Vec::new();
+    let mut byte = [0];
+    while !told.ends_with(what) {
+        stream.read_exact(&mut byte).unwrap();
+        told.push(byte[0]);
+    }
+    String::from_utf8_lossy(&told).into_owned()
+}
+
 #[test]
 fn a_running_machine_is_interrupted_in_both_directions() {
     let server = Server::start("50%");
     let mut stream = server.connect();
-    let mut told = Vec::new();
-    let mut until = |stream: &mut TcpStream, what: &[u8]| {
-        let mut byte = [0];
-        while !told.windows(what.len()).any(|w| w == what) {
-            stream.read_exact(&mut byte).unwrap();
-            told.push(byte[0]);
-        }
-        std::mem::take(&mut told)
-    };
     stream.write_all(b"$QStartNoAckMode#b0").unwrap();
     until(&mut stream, b"OK#9a");
     stream.write_all(b"+").unwrap();
@@ -504,9 +506,59 @@ fn a_running_machine_is_interrupted_in_both_directions() {
     for resume in [&b"$c#63\x03"[..], b"$bc#c5\x03"] {
         stream.write_all(resume).unwrap();
         let told = until(&mut stream, b"#");
-        let told = String::from_utf8_lossy(&told).into_owned();
         assert!(told.contains("T02"), "{told}");
     }
+}
+
+#[test]
+fn a_command_at_a_step_is_interrupted_as_a_run_is() {
+    let hex = |text: &str| -> String { text.bytes().map(|b| format!("{b:02x}")).collect() };
+    let server = Server::start("end");
+    let mut stream = server.connect();
+    // Whoever acknowledges packets interrupts nothing by that.
+    for command in ["seek start", "seek end", "last-write 0xffffffff81000000:8"] {
+        let payload = format!("qRcmd,{}", hex(&format!("at-step {command}")));
+        let sum = payload.bytes().fold(0u8, u8::wrapping_add);
+        write!(stream, "${payload}#{sum:02x}").unwrap();
+        until(&mut stream, b"OK#9a");
+        if command.starts_with("last-write") {
+            stream.write_all(b"++$s#73+++\x03").unwrap();
+            let said = until(&mut stream, b"$T02");
+            assert!(said.contains(&hex("was not looked further")), "{said}");
+        } else {
+            stream.write_all(b"++$s#73+++").unwrap();
+            let said = until(&mut stream, b"$T05");
+            assert!(said.contains(&hex("Current position: @")), "{said}");
+        }
+        until(&mut stream, b"#");
+    }
+}
+
+#[test]
+fn a_command_is_run_at_a_step_instead_of_it() {
+    if !has_gdb() {
+        return;
+    }
+    let server = Server::start(PLACE);
+    let said = server.gdb(&[
+        "monitor at-step seek @4M",
+        WHEN,
+        "stepi",
+        WHEN,
+        PC,
+        "stepi",
+        "monitor at-step nonsense",
+        "reverse-stepi",
+        WHEN,
+        "monitor seek @4M",
+        "maintenance flush register-cache",
+        PC,
+    ]);
+    let (at, there) = (3_000_000, 4_000_000);
+    assert_eq!(ticks(&said), [at, there, there, there + 1, there], "{said}");
+    assert!(said.contains("`nonsense` is not a command"), "{said}");
+    let pcs = answers(&said);
+    assert_eq!(pcs[0], pcs[1], "{said}");
 }
 
 #[test]

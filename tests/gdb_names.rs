@@ -3,8 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::Sandbox;
 
@@ -108,6 +110,48 @@ fn the_kernels_own_names_do_without_a_debug_image() {
     );
     assert!(said.contains("vector 0x"), "{said}");
     assert!(said.contains("gpa: 0x"), "{said}");
+}
+
+#[test]
+fn interrupts_on_the_terminal_are_gdbs_however_many() {
+    if !has_gdb() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, sent) = (folder.path().join("begun"), folder.path().join("sent"));
+    let wait = format!(
+        "shell touch {}; while [ ! -e {} ]; do sleep 0.05; done",
+        begun.display(),
+        sent.display()
+    );
+    let ours = recording()
+        .command(&["gdb", "boot.clt", "--batch", "-e", &wait, "-e", "seek 50%"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !begun.exists() {
+        assert!(Instant::now() < until, "gdb has not begun");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let pid = ours.id().to_string();
+    for _ in 0..3 {
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    std::fs::write(&sent, "").unwrap();
+    let output = ours.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert_eq!(after(&said, "Current position: @").len(), 1, "{said}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use colinux_replay::gdb::{Debuggee, Listen, ServeError, Server};
 use colinux_replay::{Position, PositionError, Timeline, TimelineError};
 use colinux_symbols::modules::Module;
 use colinux_tracer::Reader;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::Gdb;
 use crate::console::Signals;
@@ -21,8 +22,8 @@ use crate::report::Report;
 use crate::store;
 use crate::words::grouped;
 
-/// What our gdb is told first. Moving by `monitor` goes behind gdb's back, so the words forget what
-/// gdb remembers of registers and memory.
+/// What our gdb is told first. Words that may take long are done at a step: while it waits for one, gdb
+/// passes Ctrl-C on and prints what it is told, as it does not at a `monitor` command.
 const INIT: &str = "\
 set prompt (clt) 
 set confirm off
@@ -34,11 +35,12 @@ end
 document when
 Where in the recording this is.
 end
+define hook-quit
+  set confirm off
+end
 define seek
-  monitor seek $arg0
-  maintenance flush register-cache
-  maintenance flush dcache
-  frame
+  monitor at-step seek $arg0
+  stepi
 end
 document seek
 Go to a position: @1.2G, +5000, -5000, e1234, t1.5, 50%, start, end, panic, bm:NAME, cp:N, bp:FUNC#42.
@@ -57,25 +59,25 @@ Remember this place by a number, for `restart N`.
 end
 define restart
   if $argc == 0
-    monitor restart
+    monitor at-step restart
   else
-    monitor restart $arg0
+    monitor at-step restart $arg0
   end
-  maintenance flush register-cache
-  maintenance flush dcache
-  frame
+  stepi
 end
 document restart
 Go to a numbered place, or to the start.
 end
 define last-write
-  monitor last-write $arg0
+  monitor at-step last-write $arg0
+  stepi
 end
 document last-write
 Who wrote to ADDRESS[:LENGTH] last before now.
 end
 define why
-  monitor why $arg0
+  monitor at-step why $arg0
+  stepi
 end
 document why
 Who wrote to ADDRESS[:LENGTH] last before now, and who called whom there.
@@ -197,11 +199,8 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     let Some(timeline) = open(&reader, args.goto.as_ref(), &signals, report)? else {
         return Ok(exit::SIGNAL + signals.received().unwrap_or(2));
     };
-    drop(signals);
     // From here on Ctrl-C is gdb's.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGINT, interrupted)
-        .map_err(|error| failed("signals", error))?;
+    signals.leave_interrupts();
     let mut timeline = timeline;
     let names = folder.path().join("kernel.symbols");
     let symbols = symbols(args, &reader, &mut timeline, names, report)?;
@@ -211,13 +210,24 @@ fn with_gdb(args: &Gdb, reader: Reader, report: &Report) -> Result<u8, Failure> 
     let mut debuggee = Debuggee::new(reader, timeline);
     let child = start(args, symbols.kernel.as_deref(), &modules, &socket, &init)
         .map_err(|error| failed("gdb could not be started (with --listen, no gdb is)", error))?;
+    let gdb = Pid::from_child(&child);
     let over = Arc::new(AtomicBool::new(false));
     let waiting = wait_for(child, Arc::clone(&over));
+    let caught = signals.clone();
+    let ended = Arc::clone(&over);
     let served = server.serve(
         &mut debuggee,
-        move || over.load(Ordering::Acquire),
+        move || ended.load(Ordering::Acquire) || caught.received().is_some(),
         &mut |what| report.detail(what),
     );
+    if let Some(signal) = signals.received() {
+        if !over.load(Ordering::Acquire) {
+            // It may have gone in this very moment.
+            let _ = kill_process(gdb, Signal::TERM);
+        }
+        let _ = waiting.join();
+        return Ok(exit::SIGNAL + signal);
+    }
     let code = waiting.join().ok().flatten();
     served?;
     Ok(code

@@ -14,8 +14,10 @@ use crate::position::{Position, parse_number};
 use crate::timeline::{Mark, TimelineError};
 use crate::view::{GuestKernel, ViewError};
 
-/// A command: its words, its arguments, what it does.
-type Run = fn(&mut Debuggee, &str, &mut String) -> Result<(), TimelineError>;
+/// Told the tick that a journey has come to, and the one it goes towards; says whether it is to go on.
+pub(super) type Keep<'k> = dyn FnMut(u64, u64) -> bool + 'k;
+/// What a command does with its arguments, and what it says.
+type Run = fn(&mut Debuggee, &str, &mut String, &mut Keep<'_>) -> Result<(), TimelineError>;
 
 const COMMANDS: &[(&str, &str, &str, Run)] = &[
     ("when", "", "where this is", when),
@@ -88,6 +90,12 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
         "what is being replayed",
         info_recording,
     ),
+    (
+        "at-step",
+        "COMMAND",
+        "run it at the next step, instead: Ctrl-C leaves a step",
+        at_step,
+    ),
     ("help", "", "this list", help),
 ];
 
@@ -97,15 +105,19 @@ impl MonitorCmd for Debuggee {
         cmd: &[u8],
         mut out: ConsoleOutput<'_>,
     ) -> Result<(), TimelineError> {
-        let answer = self.monitor(&String::from_utf8_lossy(cmd))?;
+        let answer = self.monitor(&String::from_utf8_lossy(cmd), &mut |_, _| true)?;
         out.write_raw(answer.as_bytes());
         Ok(())
     }
 }
 
 impl Debuggee {
-    /// Runs a command; the answer is one or more lines.
-    pub(crate) fn monitor(&mut self, line: &str) -> Result<String, TimelineError> {
+    /// Runs a command; the answer is none, one or more lines.
+    pub(super) fn monitor(
+        &mut self,
+        line: &str,
+        keep: &mut Keep<'_>,
+    ) -> Result<String, TimelineError> {
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         let found = COMMANDS.iter().find_map(|(name, _, _, run)| {
             let rest = line.strip_prefix(name)?;
@@ -113,7 +125,7 @@ impl Debuggee {
         });
         let mut out = String::new();
         match found {
-            Some((run, rest)) => run(self, rest, &mut out)?,
+            Some((run, rest)) => run(self, rest, &mut out, keep)?,
             None => {
                 let _ = writeln!(out, "`{line}` is not a command; `monitor help` lists them");
             }
@@ -122,9 +134,14 @@ impl Debuggee {
     }
 
     /// Goes to a place, remembers where from, and says where that is.
-    fn go_to(&mut self, to: Mark, out: &mut String) -> Result<(), TimelineError> {
+    fn go_to(
+        &mut self,
+        to: Mark,
+        out: &mut String,
+        keep: &mut Keep<'_>,
+    ) -> Result<(), TimelineError> {
         self.leave(self.timeline.at());
-        travel(self, to, out)
+        travel(self, to, out, keep)
     }
 
     /// A journey begins here.
@@ -141,7 +158,11 @@ impl Debuggee {
     }
 
     /// The place a position names, or why there is none.
-    fn place(&mut self, text: &str) -> Result<Result<Mark, String>, TimelineError> {
+    fn place(
+        &mut self,
+        text: &str,
+        keep: &mut Keep<'_>,
+    ) -> Result<Result<Mark, String>, TimelineError> {
         let position: Position = match text.parse() {
             Ok(position) => position,
             Err(error) => return Ok(Err(format!("{error}"))),
@@ -157,10 +178,12 @@ impl Debuggee {
                 .get(n)
                 .copied()
                 .ok_or_else(|| format!("there is no checkpoint {n}")),
-            other => match other.find(&self.reader, &mut self.timeline, &mut |_| true) {
-                Ok(mark) => Ok(mark),
-                Err(error) => Err(error.to_string()),
-            },
+            other => {
+                let last = self.timeline.last_tick();
+                let mut keep = |tick| keep(tick, last);
+                let found = other.find(&self.reader, &mut self.timeline, &mut keep);
+                found.map_err(|error| error.to_string())
+            }
         })
     }
 }
@@ -170,7 +193,12 @@ fn seconds(ns: u64) -> String {
     format!("t{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
 }
 
-fn when(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn when(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let (at, last) = (d.timeline.at(), d.timeline.last_tick());
     let machine = d.timeline.machine();
     let _ = writeln!(
@@ -182,13 +210,18 @@ fn when(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError
     Ok(())
 }
 
-fn seek(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn seek(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     // Looking for a place may already move the cursor.
     let from = d.timeline.at();
-    match d.place(rest)? {
+    match d.place(rest, keep)? {
         Ok(mark) => {
             d.leave(from);
-            travel(d, mark, out)
+            travel(d, mark, out, keep)
         }
         Err(why) => {
             d.timeline.seek(from, &mut |_| true)?;
@@ -198,7 +231,12 @@ fn seek(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineEr
     }
 }
 
-fn checkpoint(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn checkpoint(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let (n, at) = (d.next_number, d.timeline.at());
     d.next_number += 1;
     d.numbered.insert(n, at);
@@ -206,7 +244,12 @@ fn checkpoint(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), Timelin
     Ok(())
 }
 
-fn info_checkpoints(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn info_checkpoints(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     if d.numbered.is_empty() {
         let _ = writeln!(out, "No checkpoints.");
     }
@@ -219,7 +262,12 @@ fn info_checkpoints(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), T
     Ok(())
 }
 
-fn delete_checkpoint(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn delete_checkpoint(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let gone = rest.parse().ok().and_then(|n: u64| d.numbered.remove(&n));
     if gone.is_none() {
         let _ = writeln!(out, "there is no checkpoint `{rest}`");
@@ -227,16 +275,21 @@ fn delete_checkpoint(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(
     Ok(())
 }
 
-fn restart(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn restart(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     if rest.is_empty() {
-        return d.go_to(Mark::default(), out);
+        return d.go_to(Mark::default(), out, keep);
     }
     let found = rest
         .parse()
         .ok()
         .and_then(|n: u64| d.numbered.get(&n).copied());
     match found {
-        Some(mark) => d.go_to(mark, out),
+        Some(mark) => d.go_to(mark, out, keep),
         None => {
             let _ = writeln!(out, "there is no checkpoint `{rest}`");
             Ok(())
@@ -244,7 +297,12 @@ fn restart(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), Timelin
     }
 }
 
-fn mark(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn mark(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     if rest.is_empty() {
         for (name, mark) in &d.marks {
             let _ = writeln!(out, "bm:{name}\t{mark}");
@@ -257,12 +315,22 @@ fn mark(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineEr
     Ok(())
 }
 
-fn last_write(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
-    origin(d, rest, false, out)
+fn last_write(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
+    origin(d, rest, false, out, keep)
 }
 
-fn why(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
-    origin(d, rest, true, out)
+fn why(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
+    origin(d, rest, true, out, keep)
 }
 
 fn origin(
@@ -270,6 +338,7 @@ fn origin(
     rest: &str,
     stack: bool,
     out: &mut String,
+    keep: &mut Keep<'_>,
 ) -> Result<(), TimelineError> {
     d.know_kernel();
     let kernel = d.kernel.as_ref().and_then(|kernel| kernel.as_ref().ok());
@@ -283,14 +352,15 @@ fn origin(
         }
     };
     let from = d.timeline.at();
-    match d.timeline.last_write(range, kernel, stack, &mut |_| true)? {
-        Written::By(origin) => {
-            let _ = writeln!(out, "{origin}\n`monitor seek {}` goes there", origin.at);
+    let mut keep = |tick| keep(tick, 0);
+    let start = range.start;
+    let _ = match d.timeline.last_write(range, kernel, stack, &mut keep)? {
+        Written::By(origin) => writeln!(out, "{origin}\n`monitor seek {}` goes there", origin.at),
+        Written::Never => writeln!(out, "{start:#x} has not been written before {from}"),
+        Written::Interrupted => {
+            writeln!(out, "it was not looked further for who wrote to {start:#x}")
         }
-        _ => {
-            let _ = writeln!(out, "{:#x} has not been written before {from}", range.start);
-        }
-    }
+    };
     Ok(())
 }
 
@@ -312,7 +382,12 @@ fn of_kernel(
     *out += &said.unwrap_or_else(|error| format!("{error}\n"));
 }
 
-fn dmesg(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn dmesg(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let most = rest.parse().unwrap_or(usize::MAX);
     of_kernel(d, out, |kernel, machine| {
         let records = kernel.log(machine)?;
@@ -327,7 +402,7 @@ fn dmesg(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineE
     Ok(())
 }
 
-fn ps(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn ps(d: &mut Debuggee, _: &str, out: &mut String, _: &mut Keep<'_>) -> Result<(), TimelineError> {
     of_kernel(d, out, |kernel, machine| {
         let mut text = format!("{:>7} {:>7} {:>7} S COMMAND\n", "TID", "PID", "PPID");
         for task in kernel.tasks(machine)? {
@@ -339,7 +414,12 @@ fn ps(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> 
 }
 
 /// The interrupts that were delivered up to here, counted.
-fn irqs(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn irqs(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let now = d.timeline.at().tick;
     let mut counts: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
     let events = d.reader.events();
@@ -369,12 +449,17 @@ fn irqs(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError
 }
 
 /// Back to where the last journey began, and forward again.
-fn back(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn back(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let at = d.timeline.at();
     match d.been.pop() {
         Some(mark) => {
             d.undone.push(at);
-            travel(d, mark, out)
+            travel(d, mark, out, keep)
         }
         None => {
             let _ = writeln!(out, "there is no place to go back to");
@@ -383,12 +468,17 @@ fn back(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError
     }
 }
 
-fn forward(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn forward(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let at = d.timeline.at();
     match d.undone.pop() {
         Some(mark) => {
             d.been.push(at);
-            travel(d, mark, out)
+            travel(d, mark, out, keep)
         }
         None => {
             let _ = writeln!(out, "there is no place to go forward to");
@@ -398,9 +488,14 @@ fn forward(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineEr
 }
 
 /// Goes to a place, and says where that is.
-fn travel(d: &mut Debuggee, to: Mark, out: &mut String) -> Result<(), TimelineError> {
-    match d.timeline.seek(to, &mut |_| true) {
-        Ok(_) => when(d, "", out),
+fn travel(
+    d: &mut Debuggee,
+    to: Mark,
+    out: &mut String,
+    keep: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
+    match d.timeline.seek(to, &mut |tick| keep(tick, to.tick)) {
+        Ok(_) => when(d, "", out, keep),
         Err(error @ TimelineError::Outside { .. }) => {
             let _ = writeln!(out, "{error}");
             Ok(())
@@ -409,17 +504,32 @@ fn travel(d: &mut Debuggee, to: Mark, out: &mut String) -> Result<(), TimelineEr
     }
 }
 
-fn when_ticks(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn when_ticks(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let _ = writeln!(out, "Current tick: {}", d.timeline.at().tick);
     Ok(())
 }
 
-fn when_end(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn when_end(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let _ = writeln!(out, "Last tick: {}", d.timeline.last_tick());
     Ok(())
 }
 
-fn gva2gpa(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), TimelineError> {
+fn gva2gpa(
+    d: &mut Debuggee,
+    rest: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let found = parse_number(rest).and_then(|gva| d.timeline.machine_mut().core_mut().probe(gva));
     let _ = match found {
         Some(gpa) => writeln!(out, "gpa: {:#x}", gpa.0),
@@ -428,12 +538,22 @@ fn gva2gpa(d: &mut Debuggee, rest: &str, out: &mut String) -> Result<(), Timelin
     Ok(())
 }
 
-fn info_registers(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn info_registers(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     *out += &xml::text(d.timeline.machine().core());
     Ok(())
 }
 
-fn info_recording(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn info_recording(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     let _ = writeln!(out, "{}", d.reader.path().display());
     let manifest = d.timeline.manifest();
     let _ = writeln!(
@@ -445,7 +565,22 @@ fn info_recording(d: &mut Debuggee, _: &str, out: &mut String) -> Result<(), Tim
     Ok(())
 }
 
-fn help(_: &mut Debuggee, _: &str, out: &mut String) -> Result<(), TimelineError> {
+fn at_step(
+    d: &mut Debuggee,
+    rest: &str,
+    _: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
+    d.at_step = Some(rest.to_owned());
+    Ok(())
+}
+
+fn help(
+    _: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
     for (name, args, what, _) in COMMANDS {
         let _ = writeln!(out, "{:<26} {what}", format!("{name} {args}"));
     }

@@ -25,6 +25,11 @@ impl Progress {
         }
     }
 
+    /// Where it goes.
+    pub(super) fn towards(&self) -> u64 {
+        self.towards
+    }
+
     /// A line about a journey that has come to this tick, if it is time for one.
     pub(super) fn at(&mut self, tick: u64) -> Option<String> {
         if self.told.elapsed() < TELL_EVERY {

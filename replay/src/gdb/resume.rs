@@ -187,6 +187,53 @@ pub(super) fn reason(halt: Halt, hardware: bool) -> MultiThreadStopReason<u64> {
     }
 }
 
+/// The connection while the machine runs.
+struct Line<'c, S> {
+    conn: &'c mut Wire<S>,
+    interrupted: bool,
+    broken: Option<std::io::Error>,
+}
+
+impl<S: ConnectionExt<Error = std::io::Error>> Line<'_, S> {
+    /// Tells gdb something, if there is something, and says whether the machine is to run on.
+    fn look(&mut self, told: Option<String>) -> bool {
+        let told = told.map_or(Ok(()), |text| self.conn.tell(&text));
+        match told.and_then(|()| self.conn.peek()) {
+            Ok(None) => true,
+            Ok(Some(_)) => {
+                self.interrupted = true;
+                false
+            }
+            Err(error) => {
+                self.broken = Some(error);
+                false
+            }
+        }
+    }
+}
+
+/// Runs a command instead of a step.
+fn at_step<S: ConnectionExt<Error = std::io::Error>>(
+    target: &mut Debuggee,
+    command: &str,
+    line: &mut Line<'_, S>,
+) -> Result<Halt, TimelineError> {
+    let mut progress: Option<Progress> = None;
+    let said = target.monitor(command, &mut |tick, towards| {
+        let progress = match &mut progress {
+            Some(progress) if progress.towards() == towards => progress,
+            other => other.insert(Progress::new(tick, towards)),
+        };
+        line.look(progress.at(tick))
+    })?;
+    line.look(Some(said));
+    Ok(if line.interrupted {
+        Halt::Interrupted
+    } else {
+        Halt::Arrived
+    })
+}
+
 /// Runs the machine while gdb waits, looking at the connection now and then.
 #[derive(Debug)]
 pub(crate) struct EventLoop<S>(std::marker::PhantomData<S>);
@@ -202,23 +249,19 @@ impl<S: ConnectionExt<Error = std::io::Error>> BlockingEventLoop for EventLoop<S
         target: &mut Debuggee,
         conn: &mut Wire<S>,
     ) -> Result<Event<Self::StopReason>, WaitError<S>> {
-        let mut broken = None;
-        let mut progress = Progress::new(target.timeline.at().tick, target.heading());
-        let halt = target.go(&mut |tick| {
-            let told = match progress.at(tick) {
-                Some(line) => conn.tell(&line),
-                None => Ok(()),
-            };
-            match told.and_then(|()| conn.peek()) {
-                Ok(None) => true,
-                Ok(Some(_)) => false,
-                Err(error) => {
-                    broken = Some(error);
-                    false
-                }
+        let mut line = Line {
+            conn,
+            interrupted: false,
+            broken: None,
+        };
+        let halt = match target.at_step.take() {
+            Some(command) => at_step(target, &command, &mut line),
+            None => {
+                let mut progress = Progress::new(target.timeline.at().tick, target.heading());
+                target.go(&mut |tick| line.look(progress.at(tick)))
             }
-        });
-        if let Some(error) = broken {
+        };
+        if let Some(error) = line.broken {
             return Err(WaitForStopReasonError::Connection(error));
         }
         match halt {

@@ -86,6 +86,8 @@ pub struct Debuggee {
     pub(crate) timeline: Timeline,
     pub(crate) reader: Reader,
     pub(crate) action: Action,
+    /// The command that the next resumption runs instead.
+    pub(crate) at_step: Option<String>,
     /// Breakpoints that were set as hardware ones.
     pub(crate) hardware: Vec<u64>,
     /// Named places.
@@ -109,6 +111,7 @@ impl Debuggee {
             timeline,
             reader,
             action: Action::Continue,
+            at_step: None,
             hardware: Vec::new(),
             marks: BTreeMap::new(),
             numbered: BTreeMap::new(),
@@ -130,6 +133,7 @@ impl Debuggee {
     pub(crate) fn detached(&mut self) {
         *self.timeline.stops() = Default::default();
         self.hardware.clear();
+        self.at_step = None;
         self.shared.forget();
     }
 }

@@ -160,13 +160,12 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
         }
     }
 
-    /// Says something that gdb prints while it waits for the machine to stop (the packet `O`). Not to one
-    /// that would acknowledge it, since that looks like an interruption.
-    pub(super) fn tell(&mut self, line: &str) -> io::Result<()> {
-        if self.acknowledged {
+    /// Says something that gdb prints while it waits for the machine to stop (the packet `O`).
+    pub(super) fn tell(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
             return Ok(());
         }
-        let digits: String = line.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
         self.stream.write_all(&framed(&format!("O{digits}")))?;
         self.stream.flush()
     }
@@ -174,10 +173,11 @@ impl<S: ConnectionExt<Error = io::Error>> Wire<S> {
     /// Takes a byte that came in.
     fn take(&mut self, byte: u8) -> io::Result<()> {
         if self.packet.is_empty() {
-            if byte == b'$' {
-                self.packet.push(byte);
-            } else {
-                self.passed.push_back(byte);
+            match byte {
+                b'$' => self.packet.push(byte),
+                // That a packet has arrived is of no interest: none is sent again.
+                b'+' => {}
+                _ => self.passed.push_back(byte),
             }
             return Ok(());
         }
@@ -333,9 +333,15 @@ impl<S: ConnectionExt<Error = io::Error>> ConnectionExt for Wire<S> {
     }
 
     fn peek(&mut self) -> io::Result<Option<u8>> {
-        match self.passed.front() {
-            Some(byte) => Ok(Some(*byte)),
-            None => self.stream.peek(),
+        if let Some(byte) = self.passed.front() {
+            return Ok(Some(*byte));
+        }
+        loop {
+            match self.stream.peek()? {
+                // Nor is it an interruption.
+                Some(b'+') if self.packet.is_empty() => self.stream.read()?,
+                byte => return Ok(byte),
+            };
         }
     }
 }
@@ -386,21 +392,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_meanwhile_is_printed_by_who_does_not_acknowledge_it() {
+    fn what_is_told_meanwhile_is_printed_and_its_acknowledgement_no_interruption() {
         let mut wire = Wire::new(Script(VecDeque::new(), Vec::new()), Arc::default());
-        wire.tell("no\n").unwrap();
-        assert!(wire.stream.1.is_empty());
-        wire.stream.0.extend(framed("QStartNoAckMode"));
-        assert_eq!(wire.read().unwrap(), b'$');
+        wire.tell("").unwrap();
         wire.tell("yes\n").unwrap();
         assert_eq!(wire.stream.1, framed("O7965730a"));
+        wire.stream.0.extend(b"++");
+        assert_eq!(wire.peek().unwrap(), None);
+        wire.stream.0.extend(b"+\x03");
+        assert_eq!(wire.peek().unwrap(), Some(3));
+        assert_eq!(wire.read().unwrap(), 3);
     }
 
     #[test]
     fn what_gdbstub_knows_passes_through_unchanged() {
         let (passed, _, _) = through(b"$qSupported#37");
         assert_eq!(passed, framed("qSupported:"));
-        let bytes = b"+$qSupported:swbreak+#00\x03$m0,4#fd-+";
+        let bytes = b"$qSupported:swbreak+#00\x03$m0,4#fd-";
         assert_eq!(through(bytes).0, bytes);
     }
 
