@@ -75,11 +75,16 @@ impl Looking for Watcher<'_> {
         let before = std::mem::replace(&mut self.2, tick);
         let ran = tick.saturating_sub(before);
         self.0.ticks.fetch_add(ran, Ordering::Relaxed);
-        !self.0.over.load(Ordering::Relaxed) && self.0.best.load(Ordering::Relaxed) > self.1
+        !self.0.is_over(self.1)
     }
 }
 
 impl Shared<'_> {
+    /// Whether what may be found in a stretch is of no interest any more.
+    fn is_over(&self, at: usize) -> bool {
+        self.over.load(Ordering::Acquire) || self.best.load(Ordering::Acquire) <= at
+    }
+
     fn tell(&self, at: usize, what: Found) {
         self.best.fetch_min(at, Ordering::AcqRel);
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,11 +101,15 @@ impl Shared<'_> {
             let Some(stretch) = self.stretches.get(at) else {
                 return Ok(());
             };
-            if at > self.best.load(Ordering::Acquire) || self.over.load(Ordering::Acquire) {
+            if self.is_over(at) {
                 return Ok(());
             }
             let from = &stretch.from;
-            seat.put_back(&from.pages, &self.zero, walk.machine());
+            let go_on = || !self.is_over(at);
+            if !seat.put_back_while(&from.pages, &self.zero, walk.machine(), &go_on) {
+                walk.lost();
+                return Ok(());
+            }
             walk.machine().restore(&from.state);
             let tick = from.state.tick.0;
             if let Some(why) = walk.restored(from, stretch.digest) {

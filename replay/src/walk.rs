@@ -87,6 +87,16 @@ impl Walk {
         None
     }
 
+    /// The machine is at no place of the recording until it is restored.
+    pub(crate) fn lost(&mut self) {
+        self.at = Mark {
+            tick: u64::MAX,
+            attempt: u32::MAX,
+        };
+        self.ended = true;
+        self.arrived = false;
+    }
+
     /// Runs forward to `target`, or to a stop before it if there are any to look for.
     pub(crate) fn run(
         &mut self,

@@ -165,6 +165,9 @@ pub(crate) fn take_dirty(machine: &mut Machine) -> Vec<usize> {
     pages
 }
 
+/// Pages that are put back before it is looked whether to go on.
+const PAGES_PER_LOOK: usize = 1024;
+
 /// What the RAM of one machine held when it was last put beside a checkpoint. The machine's own list
 /// of written pages says what it may hold otherwise by now.
 #[derive(Clone, Debug, Default)]
@@ -175,19 +178,87 @@ pub(crate) struct Seat {
 impl Seat {
     /// Puts RAM back to what it was, touching only what differs.
     pub(crate) fn put_back(&mut self, to: &Pages, zero: &Page, machine: &mut Machine) {
+        self.put_back_while(to, zero, machine, &|| true);
+    }
+
+    /// As [`Seat::put_back`], while it is to go on; says whether all is there. A machine's first time
+    /// takes as long as the host takes to find memory for it.
+    pub(crate) fn put_back_while(
+        &mut self,
+        to: &Pages,
+        zero: &Page,
+        machine: &mut Machine,
+        go_on: &dyn Fn() -> bool,
+    ) -> bool {
         let mut pages = self.base.differing(to);
         pages.extend(take_dirty(machine));
         pages.sort_unstable();
         pages.dedup();
         let count = machine.core().ram.page_count();
-        for page in pages.into_iter().filter(|page| *page < count) {
-            let version = to.get(page);
-            let bytes = version.unwrap_or(zero);
-            let ram = &mut machine.core_mut().ram;
-            ram.restore_page(page, bytes, version.is_some());
+        pages.retain(|page| *page < count);
+        let mut left = pages.as_slice();
+        while !left.is_empty() && go_on() {
+            let (now, later) = left.split_at(left.len().min(PAGES_PER_LOOK));
+            for page in now {
+                let version = to.get(*page);
+                let bytes = version.unwrap_or(zero);
+                let ram = &mut machine.core_mut().ram;
+                ram.restore_page(*page, bytes, version.is_some());
+            }
+            left = later;
         }
         self.base = to.clone();
         // Restoring is not writing.
         let _ = take_dirty(machine);
+        // What was left is as if it had been written since.
+        for page in left {
+            machine.core_mut().ram.mark_dirty(page * PAGE);
+        }
+        left.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use colinux_driver::machine::MachineConfig;
+
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_in_parts_is_there_in_the_end() {
+        let count = 8 * PAGES_PER_LOOK;
+        let mut machine = Machine::empty(&MachineConfig {
+            memory_bytes: (count * PAGE) as u64,
+            rtc_epoch_s: 0,
+            ns_per_tick: 1,
+            quantum_ticks: 1,
+        });
+        let mut pool = Pool::new();
+        let zero = Arc::clone(pool.zero());
+        let mut pages_of = |byte: u8| {
+            let mut pages = Pages::default();
+            for page in (usize::from(byte)..count).step_by(2) {
+                let content = [byte ^ page as u8; PAGE];
+                pages.set(page, Some(pool.version(&content, None)));
+            }
+            pages
+        };
+        let [one, other, away] = [1, 2, 5].map(&mut pages_of);
+        let mut seat = Seat::default();
+        for to in [&one, &other, &one] {
+            let looks = Cell::new(0);
+            let twice = || looks.replace(looks.get() + 1) < 2;
+            assert!(!seat.put_back_while(&away, &zero, &mut machine, &twice));
+            assert!(!seat.put_back_while(to, &zero, &mut machine, &|| false));
+            seat.put_back(to, &zero, &mut machine);
+            let ram = &machine.core().ram;
+            for page in 0..count {
+                let wanted = to.get(page);
+                assert_eq!(ram.page_bytes(page), &**wanted.unwrap_or(&zero), "{page}");
+                assert_eq!(ram.is_allocated(page), wanted.is_some(), "{page}");
+            }
+        }
     }
 }
