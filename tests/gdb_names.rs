@@ -88,6 +88,7 @@ fn the_kernels_own_names_do_without_a_debug_image() {
             "monitor irqs",
             "monitor dmesg 2",
             "monitor gva2gpa 0xffffffff81000000",
+            "monitor info mem",
             "monitor back",
             "monitor forward",
         ],
@@ -110,6 +111,7 @@ fn the_kernels_own_names_do_without_a_debug_image() {
     );
     assert!(said.contains("vector 0x"), "{said}");
     assert!(said.contains("gpa: 0x"), "{said}");
+    assert!(said.contains("\nffffffff81000000-"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod breakpoint;
 mod live;
+mod mappings;
 mod memory;
 mod monitor;
 mod progress;

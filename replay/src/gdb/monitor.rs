@@ -7,6 +7,7 @@ use colinux_driver::machine::Machine;
 use colinux_tracer::{Event, EventKind, EventMask};
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
 
+use super::mappings::mappings;
 use super::target::Debuggee;
 use super::xml;
 use crate::origin::{Range, Written};
@@ -84,6 +85,7 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
     ("when-ticks", "", "the tick this is at", when_ticks),
     ("when-end", "", "the last tick", when_end),
     ("info registers", "", "all registers", info_registers),
+    ("info mem", "", "the addresses that are mapped", info_mem),
     (
         "info recording",
         "",
@@ -127,7 +129,7 @@ impl Debuggee {
         match found {
             Some((run, rest)) => run(self, rest, &mut out, keep)?,
             None => {
-                let _ = writeln!(out, "`{line}` is not a command; `monitor help` lists them");
+                let _ = writeln!(out, "unknown command: `{line}`; `monitor help` lists them");
             }
         }
         Ok(out)
@@ -545,6 +547,23 @@ fn info_registers(
     _: &mut Keep<'_>,
 ) -> Result<(), TimelineError> {
     *out += &xml::text(d.timeline.machine().core());
+    Ok(())
+}
+
+fn info_mem(
+    d: &mut Debuggee,
+    _: &str,
+    out: &mut String,
+    _: &mut Keep<'_>,
+) -> Result<(), TimelineError> {
+    match mappings(d.timeline.machine().core()) {
+        Ok(mappings) => mappings.iter().for_each(|mapping| {
+            let _ = writeln!(out, "{mapping}");
+        }),
+        Err(why) => {
+            let _ = writeln!(out, "{why}");
+        }
+    }
     Ok(())
 }
 
