@@ -195,7 +195,7 @@ fn gdb_is_opened_here_and_left_again() {
     terminal.tmux(&["send-keys", "-l", "fg\n"]);
     terminal.tmux(&["send-keys", "-l", "print 41+1\n"]);
     terminal.sees("= 42");
-    terminal.tmux(&["send-keys", "-l", "reverse-stepi\nquit\ny\n"]);
+    terminal.tmux(&["send-keys", "-l", "reverse-stepi\nquit\n"]);
     let back = terminal.wait("the viewer", |s| {
         s.contains("timeline") && s.contains("? help")
     });
