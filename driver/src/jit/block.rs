@@ -208,7 +208,7 @@ impl<'a> Builder<'a> {
         self.asm.jmp_address(self.trampolines.boundary);
     }
 
-    /// Behind the block: what a look among the jump targets did not find.
+    /// Behind the block: what a look among the jump targets did not find by address alone.
     fn missed(&mut self, miss: Miss) {
         let a = &mut self.asm;
         a.bind(miss.stale);
@@ -217,6 +217,8 @@ impl<'a> Builder<'a> {
         a.load(S1, target_field(offset_of!(JumpTarget, rip)));
         a.jcc_back(cc::E, miss.found);
         a.bind(miss.unknown);
+        a.call_address(self.trampolines.find[self.user]);
+        a.jcc_back(cc::E, miss.found);
         let tier_zero = if let Some(drop) = miss.drop {
             // The address must be canonical.
             a.mov(S2, S1);

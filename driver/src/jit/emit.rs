@@ -33,6 +33,7 @@ pub(super) enum Alu {
     Or = 1,
     And = 4,
     Sub = 5,
+    Xor = 6,
     Cmp = 7,
 }
 

@@ -136,6 +136,8 @@ pub(crate) struct Native {
     pub(crate) target_code: u64,
     /// Table of jump targets of the current privilege.
     pub(crate) jumps: u64,
+    /// Table of translations by where their code is.
+    pub(crate) starts: u64,
     /// The cells.
     pub(crate) cells: u64,
     /// The cell of the jump that left translated code, or one of the numbers no cell has.

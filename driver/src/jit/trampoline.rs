@@ -9,10 +9,11 @@ use super::buffer::{Cell, CodeBuffer};
 use super::emit::{Alu, Asm, ENV, GUEST_SP, Mem, RAX, S1, S2, cc};
 use super::flags::{pack, unpack};
 use super::state::{MXCSR_PLAIN, Native, plain_floats};
+use super::translation::{PAGE_SHIFT_IN_SLOT, START_ABOVE, START_CODE, STARTS, Start};
 use crate::core::Core;
 use crate::cpu::flags::LazyFlags;
 use crate::cpu::state::{Cpu, Msrs, REG_BLOCK, Segment};
-use crate::mem::addr::PAGE_SIZE;
+use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
 use crate::mem::tlb::{FETCH_ENTRIES, FetchEntry, Tlb};
 use crate::tick::Tick;
 use crate::x86::op::Op;
@@ -184,6 +185,9 @@ pub(super) struct Trampolines {
     /// present one. ZF says that it holds all the same, and then it is of this generation again.
     /// S1 is lost.
     pub(super) revalidate: [u64; 2],
+    /// For supervisor and user mode: call with an address in S1 and the jump target in S2 that should be
+    /// for it and is not. ZF says that the code there has been found, and that the target is for it now.
+    pub(super) find: [u64; 2],
     /// Jump here with the number of a cell in S1 to go where it should lead, which is RIP.
     pub(super) chase: [u64; 2],
 }
@@ -206,23 +210,34 @@ pub(super) fn target_field(offset: usize) -> Mem {
     Mem::at(S2, offset as i32)
 }
 
-/// A target holds if the code of its page is still fetched from where it was: blocks that are thrown
-/// away are no targets any more.
-fn emit_revalidate(a: &mut Asm, user: usize) {
-    let fetched = |field: usize| Mem {
-        index: Some((S1, 0)),
+/// A field of the note where the code of a page was fetched, for what [`aim_at_fetched`] left in a register.
+fn fetched(user: usize, register: u8, field: usize) -> Mem {
+    Mem {
+        index: Some((register, 0)),
         ..env(offset_of!(Core, tlb)
             + offset_of!(Tlb, fetched)
             + user * size_of::<[FetchEntry; FETCH_ENTRIES]>()
             + field)
-    };
+    }
+}
+
+/// Turns an address into where its page's note is among them.
+fn aim_at_fetched(a: &mut Asm, register: u8) {
     let entry_shift = size_of::<FetchEntry>().trailing_zeros() as u8;
+    let shift = PAGE_SIZE.trailing_zeros() as u8 - entry_shift;
+    a.shift_imm(true, 5, register, shift);
+    let mask = (FETCH_ENTRIES - 1) << entry_shift;
+    a.alu_imm(false, Alu::And, register, mask as i32);
+}
+
+/// A target holds if the code of its page is still fetched from where it was: blocks that are thrown
+/// away are no targets any more.
+fn emit_revalidate(a: &mut Asm, user: usize) {
+    let fetched = |field| fetched(user, S1, field);
     a.push(RAX);
     a.load(RAX, target_field(offset_of!(JumpTarget, rip)));
     a.mov(S1, RAX);
-    a.shift_imm(true, 5, S1, PAGE_SIZE.trailing_zeros() as u8 - entry_shift);
-    let mask = (FETCH_ENTRIES - 1) << entry_shift;
-    a.alu_imm(false, Alu::And, S1, mask as i32);
+    aim_at_fetched(a, S1);
     a.alu_imm(true, Alu::And, RAX, -(PAGE_SIZE as i32));
     a.alu_load(Alu::Cmp, RAX, fetched(offset_of!(FetchEntry, page)));
     let other = a.jcc(cc::NE);
@@ -238,7 +253,54 @@ fn emit_revalidate(a: &mut Asm, user: usize) {
     a.bytes(&[0xc3]);
 }
 
-fn emit_chase(a: &mut Asm, user: usize, revalidate: usize, boundary: usize) {
+/// The code at an address is that of the RAM its page is fetched from, which may have been run at another
+/// address before.
+fn emit_find(a: &mut Asm, user: usize) {
+    const RCX: u8 = 1;
+    const RDX: u8 = 2;
+    let start = |field: usize| Mem::at(RDX, field as i32);
+    for register in [RAX, RCX, RDX] {
+        a.push(register);
+    }
+    a.mov(RCX, S1);
+    aim_at_fetched(a, RCX);
+    a.mov(RAX, S1);
+    a.alu_imm(true, Alu::And, RAX, -(PAGE_SIZE as i32));
+    a.alu_load(
+        Alu::Cmp,
+        RAX,
+        fetched(user, RCX, offset_of!(FetchEntry, page)),
+    );
+    let not_fetched = a.jcc(cc::NE);
+    a.load(RAX, fetched(user, RCX, offset_of!(FetchEntry, offset)));
+    a.mov(RCX, S1);
+    a.alu_imm(false, Alu::And, RCX, PAGE_MASK as i32);
+    a.alu(true, Alu::Or, RCX, RAX);
+    a.mov(RDX, RCX);
+    a.shift_imm(true, 5, RDX, PAGE_SHIFT_IN_SLOT);
+    a.alu(true, Alu::Xor, RDX, RCX);
+    a.alu_imm(false, Alu::And, RDX, (STARTS - 1) as i32);
+    a.shift_imm(false, 4, RDX, size_of::<Start>().trailing_zeros() as u8);
+    a.alu_load(Alu::Add, RDX, native(offset_of!(Native, starts)));
+    a.lea(RCX, Mem::at(RCX, 1));
+    a.alu_load(Alu::Cmp, RCX, start(START_ABOVE));
+    let other = a.jcc(cc::NE);
+    // Moves leave the flags alone.
+    a.store(target_field(offset_of!(JumpTarget, page)), RAX);
+    a.store(target_field(offset_of!(JumpTarget, rip)), S1);
+    a.load(RAX, start(START_CODE));
+    a.store(target_field(offset_of!(JumpTarget, code)), RAX);
+    a.load(RAX, generation(user));
+    a.store(target_field(offset_of!(JumpTarget, generation)), RAX);
+    a.bind(not_fetched);
+    a.bind(other);
+    for register in [RDX, RCX, RAX] {
+        a.pop(register);
+    }
+    a.bytes(&[0xc3]);
+}
+
+fn emit_chase(a: &mut Asm, user: usize, [revalidate, find]: [usize; 2], boundary: usize) {
     let cell = |field: usize| Mem::at(S1, field as i32);
     let exit_cell = native(offset_of!(Native, exit_cell));
     a.store_sized(exit_cell, S1, 4);
@@ -254,8 +316,13 @@ fn emit_chase(a: &mut Asm, user: usize, revalidate: usize, boundary: usize) {
     );
     let fresh = a.jcc(cc::E);
     a.call_back(revalidate);
-    let stale = a.jcc(cc::NE);
+    a.load(S1, target_field(offset_of!(JumpTarget, rip)));
+    let fresh_again = a.jcc(cc::E);
+    a.bind(unknown);
+    a.call_back(find);
+    let nowhere = a.jcc(cc::NE);
     a.bind(fresh);
+    a.bind(fresh_again);
     // Next time, the cell leads there by itself.
     a.load32(S1, exit_cell);
     a.shift_imm(false, 4, S1, size_of::<Cell>().trailing_zeros() as u8);
@@ -274,8 +341,7 @@ fn emit_chase(a: &mut Asm, user: usize, revalidate: usize, boundary: usize) {
     }
     a.pop(RAX);
     a.jmp_mem(target_field(offset_of!(JumpTarget, code)));
-    a.bind(unknown);
-    a.bind(stale);
+    a.bind(nowhere);
     a.jmp_back(boundary);
 }
 
@@ -351,9 +417,14 @@ impl Trampolines {
             emit_revalidate(&mut a, user);
             at
         });
+        let find = [0, 1].map(|user| {
+            let at = a.position();
+            emit_find(&mut a, user);
+            at
+        });
         let chase = [0, 1].map(|user| {
             let at = a.position();
-            emit_chase(&mut a, user, revalidate[user], boundary);
+            emit_chase(&mut a, user, [revalidate[user], find[user]], boundary);
             at
         });
         let addresses = Trampolines {
@@ -361,6 +432,7 @@ impl Trampolines {
             run_site: a.address(run),
             boundary: a.address(boundary),
             revalidate: revalidate.map(|at| a.address(at)),
+            find: find.map(|at| a.address(at)),
             chase: chase.map(|at| a.address(at)),
         };
         buffer.append(&a.code);

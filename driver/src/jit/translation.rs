@@ -1,12 +1,8 @@
 //! What is kept of a translation: where it is, and who leads to it.
 
-use super::block::JUMPS;
-use super::state::VARIANTS;
+use super::block::{JUMPS, JumpTarget};
 use super::trampoline::Site;
-
-/// Places at which a translation is a jump target. The same code is at another address in every process,
-/// so over time there is no end to them.
-const TARGETS_MAX: usize = 8;
+use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
 
 /// A translated block. They are looked at in no order, so what it takes to run one is in one line of
 /// the host's cache.
@@ -14,12 +10,12 @@ const TARGETS_MAX: usize = 8;
 #[repr(align(64))]
 pub(super) struct Translation {
     pub(super) entry: u64,
-    /// RAM offset of its page.
-    pub(super) page: u64,
+    /// RAM offset of its code.
+    pub(super) start: u64,
     pub(super) insns: u32,
     /// The block it is of.
     pub(super) block: u32,
-    pub(super) targets: Targets,
+    pub(super) variant: usize,
     pub(super) links: Box<Links>,
 }
 
@@ -32,84 +28,126 @@ pub(super) struct Links {
     pub(super) _sites: Box<[Site]>,
 }
 
-/// A place among the jump targets: of which variant the table is, and which entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place(u16);
-
-const _: () = assert!(VARIANTS * JUMPS == 1 << u16::BITS);
 const _: () = assert!(size_of::<Translation>() == 64);
 
-impl Place {
-    /// Where the target for an address is.
-    pub(super) fn of(variant: usize, rip: u64) -> Self {
-        Place((variant * JUMPS + (rip as usize & (JUMPS - 1))) as u16)
-    }
-
-    pub(super) fn table(self) -> usize {
-        usize::from(self.0) / JUMPS
-    }
-
-    pub(super) fn slot(self) -> usize {
-        usize::from(self.0) % JUMPS
+impl Translation {
+    /// RAM offset of the page it is on.
+    pub(super) fn page(&self) -> u64 {
+        self.start & !PAGE_MASK
     }
 }
 
-/// The latest places at which a translation has become a jump target.
-#[derive(Debug, Default)]
+/// Translations by where their code is in RAM: the same code is at another address in every process.
+pub(super) const STARTS: usize = 1 << 16;
+
+/// Where the translation of the code at a RAM offset is: that offset, one up, and the entry. Zeros are
+/// none, and an array of them costs no memory until it is used.
+pub(super) type Start = [u64; 2];
+/// Offsets of the two.
+pub(super) const START_ABOVE: usize = 0;
+pub(super) const START_CODE: usize = 8;
+
+/// Where translated code looks for others: the tables of one variant.
+#[derive(Debug)]
 pub(super) struct Targets {
-    places: [Place; TARGETS_MAX],
-    len: u8,
+    /// By address.
+    jumps: Box<[JumpTarget]>,
+    /// By RAM offset.
+    starts: Box<[Start]>,
 }
 
 impl Targets {
-    /// Adds a place; gives the one that has to go for it.
-    pub(super) fn note(&mut self, place: Place) -> Option<Place> {
-        let len = usize::from(self.len);
-        if self.places[..len].contains(&place) {
-            return None;
+    pub(super) fn new() -> Self {
+        Targets {
+            jumps: vec![JumpTarget::NONE; JUMPS].into(),
+            starts: vec![[0; 2]; STARTS].into(),
         }
-        if len < TARGETS_MAX {
-            self.places[len] = place;
-            self.len += 1;
-            return None;
-        }
-        let first = self.places[0];
-        self.places.copy_within(1.., 0);
-        self.places[TARGETS_MAX - 1] = place;
-        Some(first)
     }
 
-    /// All of them, which are none any more.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Place> + use<> {
-        let Targets { places, len } = std::mem::take(self);
-        places.into_iter().take(len.into())
+    /// Where the tables are in the host's memory.
+    pub(super) fn addresses(&self) -> (u64, u64) {
+        (
+            self.jumps.as_ptr().expose_provenance() as u64,
+            self.starts.as_ptr().expose_provenance() as u64,
+        )
+    }
+
+    /// A translation is at this RAM offset, and a jump to this address leads to it.
+    pub(super) fn note(&mut self, start: u64, target: JumpTarget) {
+        self.jumps[target.rip as usize & (JUMPS - 1)] = target;
+        self.starts[slot_of(start)] = [start + 1, target.code];
+    }
+
+    /// Nothing leads to this translation any more. It is at one place of its page, whatever the address
+    /// of that is, so there are few entries where it can be.
+    pub(super) fn forget(&mut self, gone: &Translation) {
+        let first = (gone.start & PAGE_MASK) as usize;
+        for target in self.jumps[first..].iter_mut().step_by(PAGE_SIZE as usize) {
+            if target.code == gone.entry {
+                *target = JumpTarget::NONE;
+            }
+        }
+        let start = &mut self.starts[slot_of(gone.start)];
+        if start[1] == gone.entry {
+            *start = [0; 2];
+        }
+    }
+
+    /// Nothing leads anywhere any more.
+    pub(super) fn clear(&mut self) {
+        self.jumps.fill(JumpTarget::NONE);
+        self.starts.fill([0; 2]);
     }
 }
+
+/// The bits of an offset above a page are mixed into those within.
+pub(super) const PAGE_SHIFT_IN_SLOT: u8 = 8;
+
+/// Which of [`STARTS`] is for a RAM offset.
+fn slot_of(start: u64) -> usize {
+    (start ^ start >> PAGE_SHIFT_IN_SLOT) as usize & (STARTS - 1)
+}
+
+const _: () = assert!(JUMPS.is_multiple_of(PAGE_SIZE as usize));
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_latest_places_are_kept_and_each_is_there_once() {
-        let place = |n| Place::of(3, n);
-        let mut targets = Targets::default();
-        for n in 0..TARGETS_MAX as u64 {
-            assert_eq!(targets.note(place(n)), None);
-            assert_eq!(targets.note(place(n)), None);
+    fn translation(start: u64, entry: u64) -> Translation {
+        Translation {
+            entry,
+            start,
+            insns: 1,
+            block: 0,
+            variant: 0,
+            links: Box::new(Links {
+                incoming: Vec::new(),
+                _sites: Box::default(),
+            }),
         }
-        assert_eq!(targets.note(place(100)), Some(place(0)));
-        assert_eq!(targets.note(place(3)), None);
-        assert_eq!(targets.note(place(0)), Some(place(1)));
-        let all: Vec<Place> = targets.take().collect();
-        assert_eq!(all, [2, 3, 4, 5, 6, 7, 100, 0].map(place));
-        assert_eq!(targets.take().count(), 0);
     }
 
     #[test]
-    fn a_place_tells_its_table_and_entry() {
-        let place = Place::of(VARIANTS - 1, 0xffff_ffff_8123_4567);
-        assert_eq!((place.table(), place.slot()), (VARIANTS - 1, 0x567));
-        assert_eq!(Place::of(1, JUMPS as u64 - 1).slot(), JUMPS - 1);
+    fn a_translation_is_forgotten_wherever_it_is_mapped() {
+        let (gone, other) = (translation(0x5123, 0x1000), translation(0x6123, 0x2000));
+        let mut targets = Targets::new();
+        let target = |rip, of: &Translation| JumpTarget {
+            rip,
+            code: of.entry,
+            generation: 1,
+            page: of.page(),
+        };
+        for page in 0..9 {
+            targets.note(gone.start, target(page << 12 | 0x123, &gone));
+        }
+        targets.note(other.start, target(0x6123, &other));
+        targets.forget(&gone);
+        let left = |code| targets.jumps.iter().filter(|t| t.code == code).count();
+        assert_eq!((left(gone.entry), left(other.entry)), (0, 1));
+        let starts: Vec<&Start> = targets.starts.iter().filter(|s| **s != [0; 2]).collect();
+        assert_eq!(starts, [&[0x6124, 0x2000]]);
+        targets.clear();
+        assert!(targets.starts.iter().all(|start| *start == [0; 2]));
     }
 }

@@ -2,14 +2,14 @@
 
 use iced_x86::{Code, Decoder, Encoder, Instruction};
 
-use super::block::{Builder, ExitCell, Input, JUMPS, JumpTarget};
+use super::block::{Builder, ExitCell, Input, JumpTarget};
 use super::buffer::{Cell, CodeBuffer};
 use super::flags::{ALL, pack, unpack};
 use super::form::{Form, Mode, Shape, shape};
 use super::group::{Group, groups};
 use super::state::{Entry, HOT, Ran, Tier, TierStats, VARIANTS, plain_floats};
 use super::trampoline::{BOUNDARY, FORCE, INDIRECT, LEFT, Site, Trampolines};
-use super::translation::{Links, Place, Targets, Translation};
+use super::translation::{Links, Targets, Translation};
 use crate::core::Core;
 use crate::cpu::flags::{self, LazyFlags};
 use crate::cpu::state::{CR0_EM, CR0_TS, CR4_OSFXSR, REG_BLOCK};
@@ -25,8 +25,7 @@ struct Works {
     /// Bytes of the fixed code at the start of the buffer.
     fixed: usize,
     blocks: Vec<Translation>,
-    /// One table per variant.
-    jumps: [Box<[JumpTarget]>; VARIANTS],
+    targets: [Targets; VARIANTS],
     /// The jump that left translated code last, the address it leads to, and the variant it is of.
     pending: Option<(ExitCell, u64, usize)>,
     /// For each cell, the exit it belongs to.
@@ -138,13 +137,12 @@ impl Works {
     fn new() -> Option<Self> {
         let mut buffer = CodeBuffer::new().ok()?;
         let trampolines = Trampolines::new(&mut buffer);
-        let table = |_| vec![JumpTarget::NONE; JUMPS].into_boxed_slice();
         Some(Works {
             fixed: buffer.used(),
             buffer,
             trampolines,
             blocks: Vec::new(),
-            jumps: std::array::from_fn(table),
+            targets: std::array::from_fn(|_| Targets::new()),
             pending: None,
             cells: Vec::new(),
             sse: false,
@@ -162,7 +160,7 @@ impl Works {
             self.pending = None;
             return None;
         }
-        let (entry, page) = (translation.entry, translation.page);
+        let entry = translation.entry;
         let rip = core.cpu.rip;
         let variant = variant(core);
         let generation = core.tlb.fetch_generations[core.user & 1];
@@ -170,15 +168,9 @@ impl Works {
             rip,
             code: entry,
             generation,
-            page,
+            page: translation.page(),
         };
-        let place = Place::of(variant, rip);
-        let before = std::mem::replace(&mut self.jumps[variant][place.slot()], target);
-        if before.code != entry {
-            let gone = self.blocks.get_mut(number as usize)?.targets.note(place);
-            gone.into_iter()
-                .for_each(|gone| self.forget_jump(gone, entry));
-        }
+        self.targets[variant].note(translation.start, target);
         if let Some((exit, target, from)) = self.pending.take()
             && (target, from) == (rip, variant)
         {
@@ -193,7 +185,7 @@ impl Works {
         native.flags = pack(core.cpu.lazy.bits());
         native.cells = self.buffer.cells();
         native.quiet = u32::from(!core.board.interrupt_pending() && !core.board.nmi_pending());
-        native.jumps = self.jumps[variant].as_ptr().expose_provenance() as u64;
+        (native.jumps, native.starts) = self.targets[variant].addresses();
         let began = core.tick.0;
         let how = self.trampolines.enter(core, entry);
         let ran = self.left(core, how, variant);
@@ -235,21 +227,6 @@ impl Works {
         Ran::Completed
     }
 
-    /// What begins here is not the target at this place any more.
-    fn forget_jump(&mut self, place: Place, entry: u64) {
-        let target = &mut self.jumps[place.table()][place.slot()];
-        if target.code == entry {
-            *target = JumpTarget::NONE;
-        }
-    }
-
-    /// No translation is anyone's target any more.
-    fn forget_jumps(&mut self) {
-        for table in &mut self.jumps {
-            table.fill(JumpTarget::NONE);
-        }
-    }
-
     /// Lets a jump go straight to a translation.
     fn link(&mut self, exit: ExitCell, number: u32, generation: u64, rip: u64) {
         let Some(to) = self.blocks.get_mut(number as usize) else {
@@ -285,8 +262,7 @@ impl Works {
         for (cell, unlinked) in gone.links.incoming.drain(..) {
             self.buffer.set_cell(cell, Cell::unlinked(unlinked));
         }
-        let (entry, targets) = (gone.entry, gone.targets.take());
-        targets.for_each(|place| self.forget_jump(place, entry));
+        self.targets[gone.variant].forget(gone);
     }
 
     /// Translates a block anew, each access on its own.
@@ -312,7 +288,7 @@ impl Works {
         self.blocks.clear();
         self.cells.clear();
         self.pending = None;
-        self.forget_jumps();
+        self.targets.iter_mut().for_each(Targets::clear);
         self.sse = false;
         self.stats.flushes += 1;
     }
@@ -419,8 +395,8 @@ impl Works {
             entry,
             insns: block.ops.len() as u32,
             block: id,
-            page: start as u64 & !PAGE_MASK,
-            targets: Targets::default(),
+            start: start as u64,
+            variant: variant(core),
             links: Box::new(Links {
                 incoming: Vec::new(),
                 _sites: sites,
