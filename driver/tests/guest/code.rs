@@ -124,6 +124,51 @@ fn a_jump_to_the_next_page_goes_where_that_is_mapped() {
 }
 
 #[test]
+fn the_same_code_is_found_at_many_addresses_until_it_changes() {
+    const PLACES: u64 = 40;
+    const PASSES: u64 = 3;
+    // Where another page is mapped after the first pass.
+    const MOVED: u64 = ALIAS + 0x7000;
+    let entry = Guest::new(|_| Ok(())).entry(MOVED, 0);
+    let mut guest = Guest::new(|a| {
+        let (mut pass, mut again) = (a.create_label(), a.create_label());
+        a.xor(r9d, r9d)?;
+        a.mov(r10d, PASSES as u32)?;
+        a.set_label(&mut pass)?;
+        a.mov(rbx, ALIAS)?;
+        a.mov(ecx, PLACES as u32)?;
+        a.set_label(&mut again)?;
+        a.call(rbx)?;
+        a.imul_3(r9, r9, 3)?;
+        a.add(r9, rax)?;
+        a.add(rbx, 0x1000)?;
+        a.dec(ecx)?;
+        a.jne(again)?;
+        a.inc(byte_ptr(ALIAS + 0x5001))?;
+        a.mov(rax, (TARGET + 0x1000) | P | W)?;
+        a.mov(qword_ptr(entry), rax)?;
+        a.invlpg(byte_ptr(MOVED))?;
+        a.dec(r10d)?;
+        a.jne(pass)
+    });
+    for n in 0..PLACES {
+        guest.map(ALIAS + n * 0x1000, TARGET | P | W);
+    }
+    guest.put(TARGET, &constant(1));
+    guest.put(TARGET + 0x1000, &constant(100));
+    let ended = guest.run();
+    ended.code();
+    let returned = (0..PASSES).flat_map(|pass| {
+        (0..PLACES).map(move |place| match (pass, ALIAS + place * 0x1000) {
+            (1.., MOVED) => 100,
+            _ => 1 + pass,
+        })
+    });
+    let sum = returned.fold(0u64, |sum, one| sum.wrapping_mul(3).wrapping_add(one));
+    assert_eq!(ended.reg(9), sum);
+}
+
+#[test]
 fn accesses_together_that_keep_crossing_pages_work() {
     let mut guest = Guest::new(|a| {
         let mut again = a.create_label();
