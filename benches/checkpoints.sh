@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the checkpoints in a recording cost: the same boot recorded with and without them, in turn, N times;
-# then how long journeys in it take.
+# What the checkpoints in a recording cost: the same boot recorded with and without them, in turn, N times, and
+# each time the other one first; then how long journeys in it take.
 #
 #   benches/checkpoints.sh [N]
 set -euo pipefail
@@ -22,9 +22,14 @@ one() { # one NAME OPTION…: wall and CPU seconds of a recording
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
 one warm >/dev/null
-for _ in $(seq "$runs"); do
-    read -r wall cpu < <(one with)
-    read -r wall0 cpu0 < <(one without --checkpoint-interval 0)
+for round in $(seq "$runs"); do
+    if [ $((round % 2)) = 1 ]; then
+        read -r wall cpu < <(one with)
+        read -r wall0 cpu0 < <(one without --checkpoint-interval 0)
+    else
+        read -r wall0 cpu0 < <(one without --checkpoint-interval 0)
+        read -r wall cpu < <(one with)
+    fi
     echo "$wall $wall0" | awk '{print $1 / $2}' >>"$dir/wall"
     echo "$cpu $cpu0" | awk '{print $1 / $2}' >>"$dir/cpu"
 done
