@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use iced_x86::{Encoder, Instruction};
 
-use super::buffer::{Cell, CodeBuffer};
+use super::buffer::{Cell, CodeBuffer, Jump};
 use super::emit::{Alu, Asm, ENV, Fixup, GUEST_SP, Mem, NONE, RAX, S1, S2, cc};
 use super::flags::FlagState;
 use super::form::{Form, Shape, Touch};
@@ -74,8 +74,8 @@ struct Miss {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExitCell {
     pub(super) cell: u32,
-    /// The target is on the same page.
-    pub(super) near: bool,
+    /// The jump itself, if its target is on the same page.
+    pub(super) near: Option<Jump>,
     /// Where the jump goes while it is not linked.
     pub(super) unlinked: u64,
 }
@@ -108,6 +108,7 @@ pub(super) struct Builder<'a> {
     /// The operand's displacement from S1.
     pub(super) at: i32,
     pub(super) exits: Vec<ExitCell>,
+    near_exits: Vec<(usize, Fixup)>,
     far_exits: Vec<(usize, [Fixup; 2])>,
 }
 
@@ -140,7 +141,7 @@ impl<'a> Builder<'a> {
         buffer: &'a mut CodeBuffer,
     ) -> Self {
         Builder {
-            asm: Asm::new(buffer.next()),
+            asm: Asm::new(buffer.next(), buffer.next_cold()),
             insns: input.insns,
             ops: input.ops,
             shapes: input.shapes,
@@ -161,6 +162,7 @@ impl<'a> Builder<'a> {
             group_slow: None,
             at: 0,
             exits: Vec::new(),
+            near_exits: Vec::new(),
             far_exits: Vec::new(),
         }
     }
@@ -187,6 +189,7 @@ impl<'a> Builder<'a> {
             self.flags.save(&mut self.asm);
             self.exit(last.next() as i64);
         }
+        self.asm.begin_cold();
         for miss in std::mem::take(&mut self.misses) {
             self.missed(miss);
         }
@@ -527,10 +530,15 @@ impl<'a> Builder<'a> {
             let stale = a.jcc(cc::NE);
             self.far_exits.push((self.exits.len(), [other, stale]));
         }
-        self.asm.jmp_cell(address);
+        if near {
+            let jump = self.asm.jmp();
+            self.near_exits.push((self.exits.len(), jump));
+        } else {
+            self.asm.jmp_cell(address);
+        }
         self.exits.push(ExitCell {
             cell,
-            near,
+            near: None,
             unlinked: 0,
         });
     }
@@ -543,7 +551,9 @@ impl<'a> Builder<'a> {
             }
             self.exits[n].unlinked = self.asm.address(self.asm.position());
             let cell = self.exits[n].cell;
-            if self.exits[n].near {
+            if let Some((_, jump)) = self.near_exits.iter().find(|(exit, _)| *exit == n) {
+                self.exits[n].near = Some(self.buffer.jump(jump.end()));
+                self.asm.bind(*jump);
                 self.leave_by(cell);
             } else {
                 self.asm.mov_imm(S1, cell as i32);

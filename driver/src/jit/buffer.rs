@@ -9,6 +9,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 
 /// Bytes of code at most; when they are used up, everything is translated anew.
 const CODE_BYTES: usize = 64 << 20;
+/// Where in them the code begins that is seldom run: what is run often is close together.
+const COLD: usize = 36 << 20;
 /// Bytes of the cells jumps between blocks go through, behind the code.
 const CELL_BYTES: usize = 16 << 20;
 
@@ -22,10 +24,38 @@ pub(super) struct CodeBuffer {
     run: usize,
     /// Start of the view that is written.
     write: usize,
+    hot: Part,
+    cold: Part,
+    cells: usize,
+    /// Code that may have been run has been changed.
+    changed: bool,
+}
+
+/// A jump in the code, by where in it its displacement ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Jump(u32);
+
+/// A part of the code memory.
+#[derive(Debug)]
+struct Part {
+    end: usize,
     used: usize,
     /// How much the host has been asked for.
     ready: usize,
-    cells: usize,
+}
+
+impl Part {
+    fn new(begin: usize, end: usize) -> Self {
+        Part {
+            end,
+            used: begin,
+            ready: begin,
+        }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.used + bytes <= self.end
+    }
 }
 
 /// One indirection of a jump.
@@ -73,64 +103,77 @@ impl CodeBuffer {
             Ok(CodeBuffer {
                 run: run.expose_provenance(),
                 write: write.expose_provenance(),
-                used: 0,
-                ready: 0,
+                hot: Part::new(0, COLD),
+                cold: Part::new(COLD, CODE_BYTES),
                 cells: 0,
+                changed: false,
             })
         }
     }
 
     /// Address at which the next code will run.
     pub(super) fn next(&self) -> u64 {
-        (self.run + self.used) as u64
+        (self.run + self.hot.used) as u64
+    }
+
+    /// And what of it is seldom run.
+    pub(super) fn next_cold(&self) -> u64 {
+        (self.run + self.cold.used) as u64
     }
 
     /// Whether so many bytes and cells more fit.
     pub(super) fn has_room(&self, bytes: usize, cells: usize) -> bool {
-        self.used + bytes <= CODE_BYTES && (self.cells + cells) * size_of::<Cell>() <= CELL_BYTES
+        self.hot.has_room(bytes)
+            && self.cold.has_room(bytes)
+            && (self.cells + cells) * size_of::<Cell>() <= CELL_BYTES
     }
 
-    /// Appends code, which was assembled for [`CodeBuffer::next`].
-    pub(super) fn append(&mut self, code: &[u8]) {
-        assert!(self.has_room(code.len(), 0));
-        while self.ready < self.used + code.len() {
-            self.get_ready();
-        }
-        let to = std::ptr::with_exposed_provenance_mut::<u8>(self.write + self.used);
-        // SAFETY: inside the write view, as just checked; no reference points there.
-        unsafe { to.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
-        self.used = (self.used + code.len())
-            .next_multiple_of(16)
-            .min(CODE_BYTES);
-    }
-
-    /// Has the next pages of both views ready.
-    fn get_ready(&mut self) {
-        let views = [
-            (self.write, Advice::LinuxPopulateWrite),
-            (self.run, Advice::LinuxPopulateRead),
-        ];
-        for (view, advice) in views {
-            let start = std::ptr::with_exposed_provenance_mut(view + self.ready);
-            // SAFETY: inside the view, whose size is a multiple of a step; no content changes. A
-            // host that does not know the advice gets the pages ready as they are touched.
-            let _ = unsafe { madvise(start, STEP_BYTES, advice) };
-        }
-        self.ready += STEP_BYTES;
+    /// Appends code, which was assembled for [`CodeBuffer::next`] and [`CodeBuffer::next_cold`].
+    pub(super) fn append(&mut self, (hot, cold): (&[u8], &[u8])) {
+        append(&mut self.hot, hot, self.write, self.run);
+        append(&mut self.cold, cold, self.write, self.run);
     }
 
     /// Bytes used so far.
     pub(super) fn used(&self) -> usize {
-        self.used
+        self.hot.used + (self.cold.used - COLD)
     }
 
-    /// Throws away what was appended after `used` was so much, and all cells.
+    /// Bytes used so far of what is run often.
+    pub(super) fn used_hot(&self) -> usize {
+        self.hot.used
+    }
+
+    /// Throws away what was appended after `used` was so much of what is run often, all of the rest, and
+    /// all cells.
     pub(super) fn truncate(&mut self, used: usize) {
-        self.used = used.min(self.used);
+        self.hot.used = used.min(self.hot.used);
+        self.cold.used = COLD;
         self.cells = 0;
-        // The same physical bytes will be written through another address than they are run from,
-        // which takes a serializing instruction in between (SDM vol. 3, 8.1.3).
-        std::arch::x86_64::__cpuid(0);
+        self.changed = true;
+    }
+
+    /// The jump that will end so many bytes into the code appended next.
+    pub(super) fn jump(&self, end: usize) -> Jump {
+        Jump((self.hot.used + end) as u32)
+    }
+
+    /// Has a jump lead elsewhere.
+    pub(super) fn aim(&mut self, jump: Jump, target: u64) {
+        let end = jump.0 as usize;
+        assert!((4..=self.hot.used).contains(&end));
+        let distance = target.wrapping_sub((self.run + end) as u64) as i32;
+        let at = std::ptr::with_exposed_provenance_mut::<i32>(self.write + end - 4);
+        // SAFETY: inside the write view, as just checked; no reference points there.
+        unsafe { at.write_unaligned(distance) };
+        self.changed = true;
+    }
+
+    /// To be called before code is run.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            serialize();
+        }
     }
 
     /// Number of a new cell.
@@ -159,6 +202,57 @@ impl CodeBuffer {
     }
 }
 
+/// What was written through another address than it is run from takes a serializing instruction in between
+/// (SDM vol. 3, 8.1.3). IRET is one that a virtual machine runs by itself, unlike CPUID.
+fn serialize() {
+    // SAFETY: returns to the next instruction, with the flags and the stack as they are. It pushes, and so is
+    // not `nostack`.
+    unsafe {
+        std::arch::asm!(
+            "mov {sp}, rsp",
+            "mov {segment:e}, ss",
+            "push {segment}",
+            "push {sp}",
+            "pushfq",
+            "mov {segment:e}, cs",
+            "push {segment}",
+            "lea {segment}, [rip + 2f]",
+            "push {segment}",
+            "iretq",
+            "2:",
+            sp = out(reg) _,
+            segment = out(reg) _,
+        );
+    }
+}
+
+/// Appends to a part of code memory, given its two views.
+fn append(part: &mut Part, code: &[u8], write: usize, run: usize) {
+    assert!(part.has_room(code.len()));
+    while part.ready < part.used + code.len() {
+        get_ready(part, write, run);
+    }
+    let to = std::ptr::with_exposed_provenance_mut::<u8>(write + part.used);
+    // SAFETY: inside the write view, as just checked; no reference points there.
+    unsafe { to.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+    part.used = (part.used + code.len()).next_multiple_of(16).min(part.end);
+}
+
+/// Has the next pages of both views ready.
+fn get_ready(part: &mut Part, write: usize, run: usize) {
+    let views = [
+        (write, Advice::LinuxPopulateWrite),
+        (run, Advice::LinuxPopulateRead),
+    ];
+    for (view, advice) in views {
+        let start = std::ptr::with_exposed_provenance_mut(view + part.ready);
+        // SAFETY: inside the view, of which each part is a multiple of a step; no content changes. A
+        // host that does not know the advice gets the pages ready as they are touched.
+        let _ = unsafe { madvise(start, STEP_BYTES, advice) };
+    }
+    part.ready += STEP_BYTES;
+}
+
 impl Drop for CodeBuffer {
     fn drop(&mut self) {
         let run = std::ptr::with_exposed_provenance_mut(self.run);
@@ -168,6 +262,66 @@ impl Drop for CodeBuffer {
         unsafe {
             let _ = munmap(run, CODE_BYTES + CELL_BYTES);
             let _ = munmap(write, CODE_BYTES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jit::emit::Asm;
+
+    /// `mov eax, value; ret`
+    fn constant(a: &mut Asm, value: u8) -> u64 {
+        let at = a.address(a.position());
+        a.bytes(&[0xb8, value, 0, 0, 0, 0xc3]);
+        at
+    }
+
+    fn run(buffer: &mut CodeBuffer, code: u64) -> u32 {
+        buffer.settle();
+        let code = std::ptr::with_exposed_provenance::<u8>(code as usize);
+        // SAFETY: the tests put functions of this type there.
+        let code: extern "C" fn() -> u32 = unsafe { std::mem::transmute(code) };
+        code()
+    }
+
+    #[test]
+    fn a_jump_leads_where_it_was_aimed_last() {
+        let mut buffer = CodeBuffer::new().expect("a host that lets code be made");
+        let mut a = Asm::new(buffer.next(), buffer.next_cold());
+        let fixup = a.jmp();
+        let jump = buffer.jump(fixup.end());
+        let often = constant(&mut a, 1);
+        a.begin_cold();
+        a.bind(fixup);
+        let seldom = constant(&mut a, 2);
+        let entry = a.address(0);
+        buffer.append(a.parts());
+        assert!(seldom - often >= (COLD - STEP_BYTES) as u64);
+        assert_eq!(run(&mut buffer, entry), 2);
+        for _ in 0..100 {
+            for (target, value) in [(often, 1), (seldom, 2)] {
+                buffer.aim(jump, target);
+                assert_eq!(run(&mut buffer, entry), value);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_that_was_given_back_is_used_anew() {
+        let mut buffer = CodeBuffer::new().expect("a host that lets code be made");
+        for value in 0..100 {
+            let mut a = Asm::new(buffer.next(), buffer.next_cold());
+            let fixup = a.jmp();
+            a.begin_cold();
+            a.bind(fixup);
+            constant(&mut a, value);
+            let entry = a.address(0);
+            buffer.append(a.parts());
+            assert_eq!(run(&mut buffer, entry), u32::from(value));
+            assert_eq!(buffer.used(), 32);
+            buffer.truncate(0);
         }
     }
 }

@@ -61,6 +61,13 @@ impl Mem {
 #[must_use]
 pub(super) struct Fixup(usize);
 
+impl Fixup {
+    /// Offset behind the jump.
+    pub(super) fn end(self) -> usize {
+        self.0
+    }
+}
+
 /// Machine code being written.
 #[derive(Debug)]
 pub(super) struct Asm {
@@ -68,14 +75,28 @@ pub(super) struct Asm {
     pub(super) code: Vec<u8>,
     /// The address at which it will run.
     base: u64,
+    /// The address at which what is seldom run will be, and the offset at which that begins.
+    cold: (u64, usize),
 }
 
 impl Asm {
-    pub(super) fn new(base: u64) -> Self {
+    /// For code at the first address; at the second what comes after [`Asm::begin_cold`].
+    pub(super) fn new(base: u64, cold: u64) -> Self {
         Asm {
             code: Vec::with_capacity(1024),
             base,
+            cold: (cold, usize::MAX),
         }
+    }
+
+    /// What comes is seldom run, and nothing runs into it.
+    pub(super) fn begin_cold(&mut self) {
+        self.cold.1 = self.code.len();
+    }
+
+    /// What is often run, and what is not.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.code.split_at(self.cold.1.min(self.code.len()))
     }
 
     /// Offset of the next instruction.
@@ -85,7 +106,16 @@ impl Asm {
 
     /// Address of an offset.
     pub(super) fn address(&self, position: usize) -> u64 {
-        self.base.wrapping_add(position as u64)
+        let (cold, begin) = self.cold;
+        match position.checked_sub(begin) {
+            Some(into) => cold.wrapping_add(into as u64),
+            None => self.base.wrapping_add(position as u64),
+        }
+    }
+
+    /// The distance to an address from behind a displacement at an offset.
+    fn distance(&self, displacement: usize, target: u64) -> i32 {
+        target.wrapping_sub(self.address(displacement).wrapping_add(4)) as i32
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
@@ -380,8 +410,7 @@ impl Asm {
 
     pub(super) fn jcc_back(&mut self, cc: u8, position: usize) {
         self.bytes(&[0x0f, 0x80 | cc]);
-        let distance = position as i64 - (self.code.len() as i64 + 4);
-        self.imm32(distance as i32);
+        self.relative(self.address(position));
     }
 
     pub(super) fn jmp(&mut self) -> Fixup {
@@ -391,14 +420,13 @@ impl Asm {
 
     /// Lets a jump arrive here.
     pub(super) fn bind(&mut self, fixup: Fixup) {
-        let distance = (self.code.len() - fixup.0) as i32;
+        let here = self.address(self.code.len());
+        let distance = self.distance(fixup.0 - 4, here);
         self.code[fixup.0 - 4..fixup.0].copy_from_slice(&distance.to_le_bytes());
     }
 
     pub(super) fn jmp_back(&mut self, position: usize) {
-        self.code.push(0xe9);
-        let distance = position as i64 - (self.code.len() as i64 + 4);
-        self.imm32(distance as i32);
+        self.jmp_address(self.address(position));
     }
 
     pub(super) fn call_back(&mut self, position: usize) {
@@ -406,8 +434,8 @@ impl Asm {
     }
 
     fn relative(&mut self, target: u64) {
-        let end = self.address(self.code.len() + 4);
-        self.imm32(target.wrapping_sub(end) as i32);
+        let distance = self.distance(self.code.len(), target);
+        self.imm32(distance);
     }
 
     pub(super) fn jmp_address(&mut self, target: u64) {

@@ -368,7 +368,7 @@ impl Trampolines {
         const RDI: u8 = 7;
         const RSI: u8 = 6;
         let mxcsr = native(offset_of!(Native, mxcsr));
-        let mut a = Asm::new(buffer.next());
+        let mut a = Asm::new(buffer.next(), buffer.next_cold());
         let enter = a.address(0);
         for r in CALLEE_SAVED {
             a.push(r);
@@ -435,7 +435,7 @@ impl Trampolines {
             find: find.map(|at| a.address(at)),
             chase: chase.map(|at| a.address(at)),
         };
-        buffer.append(&a.code);
+        buffer.append(a.parts());
         addresses
     }
 

@@ -1,6 +1,7 @@
 //! What is kept of a translation: where it is, and who leads to it.
 
 use super::block::{JUMPS, JumpTarget};
+use super::buffer::Jump;
 use super::trampoline::Site;
 use crate::mem::addr::{PAGE_MASK, PAGE_SIZE};
 
@@ -22,8 +23,8 @@ pub(super) struct Translation {
 /// What running a translation does not take.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Cells of other blocks that jump here.
-    pub(super) incoming: Vec<(u32, u64)>,
+    /// Jumps of other blocks that lead here, and where they lead otherwise.
+    pub(super) incoming: Vec<(Jump, u64)>,
     /// What tier 0 needs to do instructions of it. Host code points here.
     pub(super) _sites: Box<[Site]>,
 }

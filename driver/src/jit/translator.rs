@@ -138,7 +138,7 @@ impl Works {
         let mut buffer = CodeBuffer::new().ok()?;
         let trampolines = Trampolines::new(&mut buffer);
         Some(Works {
-            fixed: buffer.used(),
+            fixed: buffer.used_hot(),
             buffer,
             trampolines,
             blocks: Vec::new(),
@@ -187,6 +187,7 @@ impl Works {
         native.quiet = u32::from(!core.board.interrupt_pending() && !core.board.nmi_pending());
         (native.jumps, native.starts) = self.targets[variant].addresses();
         let began = core.tick.0;
+        self.buffer.settle();
         let how = self.trampolines.enter(core, entry);
         let ran = self.left(core, how, variant);
         self.stats.entries += 1;
@@ -232,6 +233,11 @@ impl Works {
         let Some(to) = self.blocks.get_mut(number as usize) else {
             return;
         };
+        if let Some(jump) = exit.near {
+            self.buffer.aim(jump, to.entry);
+            to.links.incoming.push((jump, exit.unlinked));
+            return;
+        }
         let cell = Cell {
             target: to.entry,
             generation,
@@ -239,9 +245,6 @@ impl Works {
             reserved: 0,
         };
         self.buffer.set_cell(exit.cell, cell);
-        if exit.near {
-            to.links.incoming.push((exit.cell, exit.unlinked));
-        }
     }
 
     /// The code of these blocks is no more.
@@ -259,8 +262,8 @@ impl Works {
         let Some(gone) = self.blocks.get_mut(number as usize) else {
             return;
         };
-        for (cell, unlinked) in gone.links.incoming.drain(..) {
-            self.buffer.set_cell(cell, Cell::unlinked(unlinked));
+        for (jump, unlinked) in gone.links.incoming.drain(..) {
+            self.buffer.aim(jump, unlinked);
         }
         self.targets[gone.variant].forget(gone);
     }
@@ -376,12 +379,9 @@ impl Works {
         };
         let mut builder = Builder::new(input, &mut encoder, &mut self.buffer);
         builder.build()?;
-        let (code, exits) = (
-            std::mem::take(&mut builder.asm.code),
-            std::mem::take(&mut builder.exits),
-        );
         let entry = builder.asm.address(0);
-        self.buffer.append(&code);
+        let (asm, exits) = (builder.asm, builder.exits);
+        self.buffer.append(asm.parts());
         for exit in &exits {
             self.buffer
                 .set_cell(exit.cell, Cell::unlinked(exit.unlinked));
