@@ -98,6 +98,17 @@ impl Index {
         })
     }
 
+    /// Takes back all chunks but the first, as long as they are pieces of a content.
+    pub(crate) fn take_back_pieces(&mut self, chunks: usize) {
+        while self.entries.len() > chunks
+            && let Some(last) = self
+                .entries
+                .pop_if(|last| last.header.kind == ChunkKind::Piece)
+        {
+            self.counts.truncate(last.counts.start as usize);
+        }
+    }
+
     fn admit(&mut self, entry: ChunkEntry) -> &ChunkEntry {
         let number = self.entries.len() as u32;
         if entry.header.kind == ChunkKind::Events {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ pub(crate) struct Sink {
     /// Whether rows of this build are of the form that the schema of the file gives.
     pub(crate) rows_fit: bool,
     flight: Option<Flight>,
+    /// Rows could not be written, or what is left of a chunk not taken away: nothing may come behind it.
+    is_broken: bool,
     /// Header and body of the chunk being written, so that they go out in one write.
     scratch: Vec<u8>,
 }
@@ -116,6 +118,7 @@ impl Sink {
             contents: BTreeMap::new(),
             rows_fit: true,
             flight: options.last.map(Flight::new),
+            is_broken: false,
             scratch: Vec::new(),
             schema: Schema::of_this_build(),
             options,
@@ -286,7 +289,7 @@ impl Sink {
                 flight.keep(chunk);
                 Ok(())
             }
-            None => self.write_chunk(chunk),
+            None => self.write_rows(chunk),
         }
     }
 
@@ -296,7 +299,38 @@ impl Sink {
         }
         let chunk = pack_rows(&mut self.packer, ChunkKind::Inputs, NO_VCPU, &self.inputs);
         self.inputs.clear();
-        self.write_chunk(chunk)
+        self.write_rows(chunk)
+    }
+
+    fn write_rows(&mut self, chunk: PackedChunk) -> Result<(), TraceError> {
+        let outcome = self.write_chunk(chunk);
+        self.is_broken |= outcome.is_err();
+        outcome
+    }
+
+    /// After an error: writes what rows there still are, and the index, as far as there is room for them.
+    pub(crate) fn rescue(&mut self) {
+        if !self.is_broken {
+            // The error that led here is the one to be told.
+            let _ = self.finish();
+        }
+    }
+
+    /// Takes back the pieces of a content that could not be written whole: they are room for rows.
+    pub(crate) fn take_back(&mut self, chunks: usize) {
+        self.index.take_back_pieces(chunks);
+        if let Some(last) = self.index.entries().last() {
+            self.offset = last.end();
+            self.cut_back();
+        }
+    }
+
+    /// Cuts the file back to the last whole chunk.
+    fn cut_back(&mut self) {
+        let cut = self.file.set_len(self.offset);
+        let back = cut.and_then(|()| self.file.seek(SeekFrom::Start(self.offset)));
+        // A reader still finds the end of the last whole chunk by itself.
+        self.is_broken |= back.is_err();
     }
 
     /// Writes a chunk, under the next number.
@@ -324,8 +358,7 @@ impl Sink {
             self.offset += bytes.len() as u64;
             return Ok(());
         };
-        // Should this fail too, a reader still finds the end of the last whole chunk by itself.
-        let _ = self.file.set_len(self.offset);
+        self.cut_back();
         Err(match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 TraceError::NoSpace {

@@ -126,7 +126,10 @@ impl Sink {
                 &mut self.packer
             };
             let chunk = packer.pack(draft, Vec::new(), piece);
-            self.write_chunk(chunk)?;
+            if let Err(error) = self.write_chunk(chunk) {
+                self.take_back(first_chunk as usize);
+                return Err(error);
+            }
         }
         self.contents.insert((digest, compared), first_chunk);
         Ok(ContentRef {

@@ -214,6 +214,8 @@ impl Writer {
         state: StateDigest,
         bytes: Making,
     ) -> Result<(), TraceError> {
+        // If there is no room for the checkpoint, there may be for these.
+        self.hand_over_all()?;
         let bytes = Some(bytes);
         self.send(Message::Checkpoint {
             tick,
@@ -382,11 +384,8 @@ impl Taker<Message, Batch, TraceError> for Sink {
         })
     }
 
-    fn give_up(mut self, error: &TraceError) {
-        if !matches!(error, TraceError::Io { .. } | TraceError::NoSpace { .. }) {
-            // What was given was wrong, not the disk: what came before can still be closed well.
-            let _ = self.finish();
-        }
+    fn give_up(mut self, _error: &TraceError) {
+        self.rescue();
     }
 }
 

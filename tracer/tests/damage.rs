@@ -209,20 +209,14 @@ fn a_full_device_is_named_when_the_file_is_made() {
 }
 
 /// A limit on the length of files stands for a full disk: writes are cut short, then refused.
-#[test]
-fn a_disk_that_fills_up_leaves_a_readable_recording() {
+fn filled_by(child: &str) -> (tempfile::TempDir, Reader) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("full.clt");
     let this = std::env::current_exe().unwrap();
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\""])
         .arg(this)
-        .args([
-            "--exact",
-            "child_that_fills_the_disk",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", child, "--ignored", "--nocapture"])
         .env("TRACER_TEST_FILL", &path)
         .output()
         .unwrap();
@@ -235,6 +229,12 @@ fn a_disk_that_fills_up_leaves_a_readable_recording() {
     let len = path.metadata().unwrap().len();
     assert!(len <= limit, "{len}");
     let reader = Reader::open(&path).unwrap();
+    (dir, reader)
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_a_readable_recording() {
+    let (_dir, reader) = filled_by("child_that_fills_the_disk");
     let recovery = reader.recovery().unwrap();
     assert_eq!(
         recovery.lost_bytes, 0,
@@ -264,4 +264,66 @@ fn child_that_fills_the_disk() {
         error.to_string().contains("full.clt: no space to write"),
         "{error}"
     );
+}
+
+/// The room that a checkpoint does not fit into is enough for the rows before it.
+#[test]
+fn a_checkpoint_that_does_not_fit_costs_no_events() {
+    let (_dir, reader) = filled_by("child_that_fills_the_disk_with_a_checkpoint");
+    assert!(reader.recovery().is_none(), "{:?}", reader.recovery());
+    let ticks: Vec<u64> = reader.events().map(|row| row.unwrap().tick).collect();
+    assert!(ticks.iter().copied().eq(0..2345), "{}", ticks.len());
+    assert_eq!(reader.inputs().unwrap().len(), 1);
+    let kept = reader.checkpoints().unwrap();
+    let ids: Vec<u32> = kept.iter().map(|checkpoint| checkpoint.id).collect();
+    assert_eq!(ids, [0]);
+    reader.check().unwrap();
+    // Nothing is left of the other one.
+    let stored = reader.stats();
+    let pieces = stored
+        .chunks
+        .iter()
+        .find(|row| row.kind == "piece")
+        .unwrap();
+    assert_eq!(pieces.chunks, 1);
+}
+
+#[test]
+#[ignore = "run by the test above, under a limit"]
+fn child_that_fills_the_disk_with_a_checkpoint() {
+    let Some(path) = std::env::var_os("TRACER_TEST_FILL") else {
+        return;
+    };
+    let options = Options {
+        chunk_rows: 1000,
+        batch_rows: 100,
+        ..Options::default()
+    };
+    let mut writer = Writer::create(Path::new(&path), options).unwrap();
+    writer.manifest(&every::manifest()).unwrap();
+    let state = StateDigest::default();
+    writer.checkpoint(0, 0, state, *b"the first").unwrap();
+    for number in 0..2345u64 {
+        let gva = number.rotate_left(40);
+        let event = Event::GuestPf {
+            gva,
+            gpa: 0,
+            error: 4,
+            rip: !gva,
+            cpl: 3,
+        };
+        writer.push(number, event).unwrap();
+    }
+    writer.input(2345, every::inputs().remove(0)).unwrap();
+    writer.flush_inputs().unwrap();
+    // A piece that is small when packed, and one that no compressor makes small.
+    let mut state_bytes = vec![0; 2 << 20];
+    let mut dice = 1u64;
+    for byte in &mut state_bytes[1 << 20..] {
+        dice = dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        *byte = (dice >> 56) as u8;
+    }
+    writer.checkpoint(2345, 1, state, state_bytes).unwrap();
+    let error = writer.flush().expect_err("the disk is full");
+    assert!(matches!(error, TraceError::NoSpace { .. }), "{error}");
 }
