@@ -108,8 +108,8 @@ pub(super) struct Builder<'a> {
     /// The operand's displacement from S1.
     pub(super) at: i32,
     pub(super) exits: Vec<ExitCell>,
-    near_exits: Vec<(usize, Fixup)>,
-    far_exits: Vec<(usize, [Fixup; 2])>,
+    /// By the number of an exit, what goes to where it leads while it is not linked.
+    unlinked: Vec<(usize, Fixup)>,
 }
 
 /// Everything a translation starts from.
@@ -162,8 +162,7 @@ impl<'a> Builder<'a> {
             group_slow: None,
             at: 0,
             exits: Vec::new(),
-            near_exits: Vec::new(),
-            far_exits: Vec::new(),
+            unlinked: Vec::new(),
         }
     }
 
@@ -508,16 +507,19 @@ impl<'a> Builder<'a> {
 
     /// Leaves the block for a place relative to its start. Flags must have been saved.
     pub(super) fn exit(&mut self, offset: i64) {
+        let exit = self.exits.len();
         let cell = self.buffer.new_cell();
-        let address = self.buffer.cell_address(cell);
         let in_page = (self.in_page as i64).wrapping_add(offset);
-        let near = (0..=PAGE_MASK as i64).contains(&in_page);
-        if near {
+        let near = if (0..=PAGE_MASK as i64).contains(&in_page) {
             if offset != 0 {
                 self.asm
                     .alu_store_imm(Alu::Add, guest(REG_BLOCK), offset as i32);
             }
+            let jump = self.asm.jmp();
+            self.unlinked.push((exit, jump));
+            Some(self.buffer.jump(jump.end()))
         } else {
+            let address = self.buffer.cell_address(cell);
             let key = |field: usize| address + field as u64;
             let a = &mut self.asm;
             a.load(S2, guest(REG_BLOCK));
@@ -528,32 +530,28 @@ impl<'a> Builder<'a> {
             a.load(S2, generation(self.user));
             a.cmp_cell(S2, key(offset_of!(Cell, generation)));
             let stale = a.jcc(cc::NE);
-            self.far_exits.push((self.exits.len(), [other, stale]));
-        }
-        if near {
-            let jump = self.asm.jmp();
-            self.near_exits.push((self.exits.len(), jump));
-        } else {
-            self.asm.jmp_cell(address);
-        }
+            a.jmp_cell(address);
+            self.unlinked.extend([(exit, other), (exit, stale)]);
+            None
+        };
         self.exits.push(ExitCell {
             cell,
-            near: None,
+            near,
             unlinked: 0,
         });
     }
 
     fn unlinked_exits(&mut self) {
-        let far = std::mem::take(&mut self.far_exits);
+        let unlinked = std::mem::take(&mut self.unlinked);
         for n in 0..self.exits.len() {
-            for fixup in far.iter().filter(|(exit, _)| *exit == n).flat_map(|f| f.1) {
-                self.asm.bind(fixup);
+            for (_, fixup) in unlinked.iter().filter(|(exit, _)| *exit == n) {
+                self.asm.bind(*fixup);
             }
-            self.exits[n].unlinked = self.asm.address(self.asm.position());
-            let cell = self.exits[n].cell;
-            if let Some((_, jump)) = self.near_exits.iter().find(|(exit, _)| *exit == n) {
-                self.exits[n].near = Some(self.buffer.jump(jump.end()));
-                self.asm.bind(*jump);
+            let here = self.asm.address(self.asm.position());
+            let exit = &mut self.exits[n];
+            exit.unlinked = here;
+            let (cell, near) = (exit.cell, exit.near.is_some());
+            if near {
                 self.leave_by(cell);
             } else {
                 self.asm.mov_imm(S1, cell as i32);

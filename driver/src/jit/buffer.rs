@@ -169,7 +169,7 @@ impl CodeBuffer {
         self.changed = true;
     }
 
-    /// To be called before code is run.
+    /// To be called before code is run: many jumps are aimed between two runs, and one IRET is enough for all.
     pub(super) fn settle(&mut self) {
         if std::mem::take(&mut self.changed) {
             serialize();
@@ -205,8 +205,8 @@ impl CodeBuffer {
 /// What was written through another address than it is run from takes a serializing instruction in between
 /// (SDM vol. 3, 8.1.3). IRET is one that a virtual machine runs by itself, unlike CPUID.
 fn serialize() {
-    // SAFETY: returns to the next instruction, with the flags and the stack as they are. It pushes, and so is
-    // not `nostack`.
+    // SAFETY: IRETQ takes back the five words that were pushed, which leaves the stack, the flags and the segments
+    // as they were, and goes on at the label. As it pushes, it is not `nostack`.
     unsafe {
         std::arch::asm!(
             "mov {sp}, rsp",

@@ -383,8 +383,10 @@ impl Works {
         let (asm, exits) = (builder.asm, builder.exits);
         self.buffer.append(asm.parts());
         for exit in &exits {
-            self.buffer
-                .set_cell(exit.cell, Cell::unlinked(exit.unlinked));
+            if exit.near.is_none() {
+                self.buffer
+                    .set_cell(exit.cell, Cell::unlinked(exit.unlinked));
+            }
             let n = exit.cell as usize;
             if self.cells.len() <= n {
                 self.cells.resize(n + 1, *exit);
